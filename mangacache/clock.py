@@ -1,0 +1,101 @@
+"""Time and randomness: the only place the package takes them from, so that a simulation can own them.
+
+Two readings exist because they answer different questions. `time_s` is the wall clock: it stamps what is
+stored (`created_at`, `ttl`) and may be wrong or jump; nothing about numbers or order rests on it.
+`monotonic_s` measures ages and deadlines inside one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as _random
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def time_s(self) -> float:
+        """Return the wall clock: seconds since 1970-01-01 UTC."""
+
+    def monotonic_s(self) -> float:
+        """Return seconds from an arbitrary start, never going back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the calling task for `seconds`."""
+
+    def timeout(self, seconds: float | None) -> asyncio.Timeout:
+        """Return a context manager that cancels its body after `seconds` and raises `TimeoutError`."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    __slots__ = ()
+
+    def time_s(self) -> float:
+        """Return the wall clock: seconds since 1970-01-01 UTC."""
+        return time.time()
+
+    def monotonic_s(self) -> float:
+        """Return seconds from an arbitrary start, never going back."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the calling task for `seconds`."""
+        await asyncio.sleep(seconds)
+
+    def timeout(self, seconds: float | None) -> asyncio.Timeout:
+        """Return a context manager that cancels its body after `seconds` and raises `TimeoutError`."""
+        return asyncio.timeout(seconds)
+
+
+class AcceleratedClock(SystemClock):
+    """A clock whose readings run `speed` times as fast, while waits stay as long as they are.
+
+    For replaying recorded conversations: a session idle for five recorded minutes ages by five minutes in
+    `300 / speed` real seconds, but a time-out or a back-off, which concerns real servers, is not shortened.
+    """
+
+    __slots__ = ("_monotonic0", "_speed", "_time0")
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._time0 = time.time()
+        self._monotonic0 = time.monotonic()
+
+    def time_s(self) -> float:
+        """Return the accelerated wall clock, which read true when this object was made."""
+        return self._time0 + (time.monotonic() - self._monotonic0) * self._speed
+
+    def monotonic_s(self) -> float:
+        """Return accelerated seconds."""
+        return (time.monotonic() - self._monotonic0) * self._speed
+
+
+class Random(Protocol):
+    """Where randomness comes from; a seeded `random.Random` satisfies it."""
+
+    def random(self) -> float:
+        """Return a float in [0, 1)."""
+
+    def getrandbits(self, k: int, /) -> int:
+        """Return `k` random bits as an integer."""
+
+
+def system_random() -> Random:
+    """Return a generator seeded by the operating system; new in each process that asks."""
+    return _random.Random()
+
+
+def random_id(random: Random) -> str:
+    """Return 128 random bits as 32 hexadecimal digits."""
+    return f"{random.getrandbits(128):032x}"
+
+
+def timestamp(time_s: float) -> str:
+    """Return `time_s` as ISO 8601 in UTC with milliseconds, `2026-11-24T09:58:00.123Z`: fixed width, so it sorts."""
+    at = datetime.fromtimestamp(time_s, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"

@@ -1,0 +1,69 @@
+"""Task creation: the only place the package makes tasks, so each has a name, an owner and a reported failure."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+
+class TaskOwner:
+    """Owns background tasks: keeps them referenced, reports their failures, ends them at `close`.
+
+    Args:
+        on_failure: called with the task's name and its exception when a task nobody awaits fails.
+    """
+
+    def __init__(self, *, on_failure: Callable[[str, BaseException], None]) -> None:
+        self._on_failure = on_failure
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """Start `coroutine` as a task of this owner."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_failure(task.get_name(), error)
+
+    async def settle(self) -> None:
+        """Wait until no task is left; tasks started meanwhile are waited for too."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def cancel(self) -> None:
+        """Cancel every task and wait until each has ended."""
+        while tasks := set(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+async def settled(future: asyncio.Future[T]) -> T:
+    """Wait for `future` through any number of cancellations, then honour them.
+
+    A durable write must not be left half known: the caller that is cancelled stays until the outcome is
+    there, and only then does the cancellation go on. `asyncio.shield` alone lets a second one through.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait((future,))
+        except asyncio.CancelledError as error:  # noqa: PERF203 - each cancellation must be kept out anew
+            cancelled = error
+    if cancelled is not None:
+        if not future.cancelled():
+            future.exception()  # retrieved: the cancellation is what the caller hears
+        raise cancelled
+    return future.result()
