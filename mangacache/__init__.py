@@ -1,0 +1,1 @@
+"""The sessions of a very large chatbot: durable and ordered in DynamoDB, coherent in Redis, fast in the process."""
