@@ -1,8 +1,9 @@
 """Time and randomness: the only place the package takes them from, so that a simulation can own them.
 
-Two readings exist because they answer different questions. `time_s` is the wall clock: it stamps what is
+Three readings exist because they answer different questions. `time_s` is the wall clock: it stamps what is
 stored (`created_at`, `ttl`) and may be wrong or jump; nothing about numbers or order rests on it.
-`monotonic_s` measures ages and deadlines inside one process.
+`monotonic_s` is for the deadlines of work and runs as waits run. `age_s` tells how old what is known about a
+session has become; when recorded chats are replayed faster than life, it runs faster with them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ class Clock(Protocol):
         """Return the wall clock: seconds since 1970-01-01 UTC."""
 
     def monotonic_s(self) -> float:
-        """Return seconds from an arbitrary start, never going back."""
+        """Return seconds from an arbitrary start, never going back: for deadlines."""
+
+    def age_s(self) -> float:
+        """Return seconds from an arbitrary start, never going back: for the age of what is known."""
 
     async def sleep(self, seconds: float) -> None:
         """Suspend the calling task for `seconds`."""
@@ -40,7 +44,11 @@ class SystemClock:
         return time.time()
 
     def monotonic_s(self) -> float:
-        """Return seconds from an arbitrary start, never going back."""
+        """Return seconds from an arbitrary start, never going back: for deadlines."""
+        return time.monotonic()
+
+    def age_s(self) -> float:
+        """Return seconds from an arbitrary start, never going back: for the age of what is known."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
@@ -53,7 +61,7 @@ class SystemClock:
 
 
 class AcceleratedClock(SystemClock):
-    """A clock whose readings run `speed` times as fast, while waits stay as long as they are.
+    """A clock by which sessions age `speed` times as fast, while waits and deadlines stay as they are.
 
     For replaying recorded conversations: a session idle for five recorded minutes ages by five minutes in
     `300 / speed` real seconds, but a time-out or a back-off, which concerns real servers, is not shortened.
@@ -70,7 +78,7 @@ class AcceleratedClock(SystemClock):
         """Return the accelerated wall clock, which read true when this object was made."""
         return self._time0 + (time.monotonic() - self._monotonic0) * self._speed
 
-    def monotonic_s(self) -> float:
+    def age_s(self) -> float:
         """Return accelerated seconds."""
         return (time.monotonic() - self._monotonic0) * self._speed
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class TaskOwner:
@@ -67,3 +68,22 @@ async def settled(future: asyncio.Future[T]) -> T:
             future.exception()  # retrieved: the cancellation is what the caller hears
         raise cancelled
     return future.result()
+
+
+async def both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:
+    """Run two reads at once and return both results; when one fails, the other is cancelled and the error raised.
+
+    For reads only: a durable write must never be cancelled because its neighbour failed.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = loop.create_task(first), loop.create_task(second)
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+        return tasks[0].result(), tasks[1].result()
+    finally:
+        for task in tasks:
+            if not task.done():
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

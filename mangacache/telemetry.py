@@ -1,0 +1,78 @@
+"""Logs and metrics of one instance: its own registry, no global configuration, never content or credentials."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+_LOGGER: Final = logging.getLogger("mangacache")
+_LOGGER.addHandler(logging.NullHandler())
+
+_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+def logger() -> FilteringBoundLogger:
+    """Return a structured logger that hands its events to the standard library's `mangacache` logger.
+
+    structlog's global configuration is neither used nor changed; without a handler nothing is printed.
+    """
+    bound: FilteringBoundLogger = structlog.wrap_logger(
+        _LOGGER,
+        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    return bound
+
+
+class Telemetry:
+    """The counters of one instance.
+
+    Attributes:
+        registry: a prometheus_client registry of this instance's own.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.log = logger()
+        self.requests = Counter(
+            "mangacache_dynamodb_requests", "Requests sent to DynamoDB.", ["operation"], registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "mangacache_dynamodb_request_seconds",
+            "Time of one request to DynamoDB, retries apart.",
+            ["operation"],
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.retries = Counter(
+            "mangacache_dynamodb_retries", "Requests sent again.", ["operation", "reason"], registry=self.registry
+        )
+        self.touches = Counter(
+            "mangacache_touches", "Writes of META outside the version.", registry=self.registry
+        )
+        self.contexts = Counter(
+            "mangacache_contexts", "Contexts answered.", ["source"], registry=self.registry
+        )
+        self.collisions = Counter(
+            "mangacache_append_collisions", "Appends that found their number taken.", registry=self.registry
+        )
+        self.survived = Counter(
+            "mangacache_survived", "Failures survived without an error to the caller.", ["what"],
+            registry=self.registry,
+        )
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return a sample's value, 0 where it was never counted."""
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+    def count_survived(self, what: str, error: BaseException, **fields: Any) -> None:
+        """Count and log a failure that reaches no caller."""
+        self.survived.labels(what).inc()
+        self.log.warning(what, error=f"{type(error).__name__}: {error}", **fields)
