@@ -1,0 +1,205 @@
+"""The decision behind every append: rule R1 of the context protocol.
+
+Number by number, a conditional put settles who comes next. A collision shows another worker's turn, or our own
+from a try whose answer was lost; the `turn_id` tells them apart. Once a number is taken, a late put of it is
+harmless, so a time-out is answered by the same put again and never by the next number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+import msgspec
+
+from mangacache.errors import Conflict, Transient, VersionGone
+from mangacache.model import Appended, Version
+from mangacache.store.effects import Begin, Done, Draft, Load, LookBack, Put, Refused, Stamp, Steps, Tail, Touch
+from mangacache.store.items import MetaRecord, is_live, is_seal, read_meta
+from mangacache.store.snapshot import RESERVE, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mangacache.model import Turn
+
+MAX_COLLISIONS: Final = 512
+
+
+class Append:
+    """One append of one turn or several, under way.
+
+    Args:
+        drafts: the turns, in order, their turn_ids all different.
+        stamp: when they are stored.
+        customer_id: whose session a new one is, and must be where it is somebody's already.
+        after: the token that the caller had before its first try; it widens the search for the turn_ids.
+    """
+
+    def __init__(
+        self, drafts: Sequence[Draft], *, stamp: Stamp, customer_id: str | None, after: Version | None
+    ) -> None:
+        self._drafts = tuple(drafts)
+        self._turn_ids = frozenset(draft.turn.turn_id for draft in drafts)
+        self._stamp = stamp
+        self._customer_id = customer_id
+        self._after = after
+        self._found: dict[str, int] = {}
+        self._before_us: set[str] = set()
+        self._in_doubt = False
+        self._looked_back = after is None
+
+    def steps(self, known: Snapshot | None) -> Steps[tuple[tuple[Appended, ...], Snapshot]]:
+        """Return the results, one for each turn in order, and what is known then.
+
+        Raises:
+            Conflict: the session is foreign, or another customer's.
+            VersionGone: `after` is newer than the source of truth.
+            Transient: too many collisions.
+        """
+        fresh = known is None
+        known = known if known is not None else cast("Snapshot", (yield Load()))
+        if self._after is not None and not known.version.covers(self._after):
+            if not fresh:
+                known = cast("Snapshot", (yield Load()))
+            if not known.version.covers(self._after):
+                raise VersionGone(f"the token {self._after} is newer than the source of truth ({known.version})")
+        for _ in range(MAX_COLLISIONS):
+            self._check(known)
+            self._learn(known.turns)
+            if not self._looked_back:
+                yield from self._look_back(known)
+            rest = tuple(draft for draft in self._drafts if draft.turn.turn_id not in self._found)
+            if not rest:
+                return self._results(known), known
+            first = known.version.number + 1
+            if known.must_begin(self._stamp.now_s):
+                done, known = yield from self._begin(known, first, rest)
+            elif known.meta is not None and first + len(rest) - 1 > known.meta.last_number + RESERVE:
+                known = yield from self._touch(known, known.meta)
+                continue
+            else:
+                done, known = yield from self._put(known, first, rest)
+            if done:
+                return self._results(known), known
+        raise Transient(
+            f"{MAX_COLLISIONS} other writers were faster in this session: nothing was stored", retry_after_s=0.2
+        )
+
+    def _check(self, known: Snapshot) -> None:
+        if known.foreign:
+            raise Conflict(
+                "this session was written by somebody else, whose turns have no numbers: "
+                "call `adopt()` on it once its other writers have stopped, then append"
+            )
+        check_customer(known, self._customer_id, self._stamp.now_s)
+
+    def _learn(self, turns: Sequence[Turn]) -> None:
+        for turn in turns:
+            if turn.turn_id in self._turn_ids and turn.turn_id not in self._found:
+                self._found[turn.turn_id] = turn.number
+                if not self._in_doubt:
+                    self._before_us.add(turn.turn_id)
+
+    def _look_back(self, known: Snapshot) -> Steps[None]:
+        after = cast("Version", self._after)
+        first = after.number + 1 if after.incarnation == known.version.incarnation else 1
+        last = (known.turns[0].number if known.turns else known.version.number + 1) - 1
+        if first <= last and not self._turn_ids <= self._found.keys():
+            found = yield LookBack(known.version.incarnation, first, last, self._turn_ids)
+            for turn_id, number in cast("dict[str, int]", found).items():
+                self._found.setdefault(turn_id, number)
+                self._before_us.add(turn_id)
+        self._looked_back = True
+
+    def _numbered(self, first: int, rest: tuple[Draft, ...]) -> tuple[Draft, ...]:
+        return tuple(
+            Draft(msgspec.structs.replace(draft.turn, number=first + i), draft.typed_attributes)
+            for i, draft in enumerate(rest)
+        )
+
+    def _put(self, known: Snapshot, first: int, rest: tuple[Draft, ...]) -> Steps[tuple[bool, Snapshot]]:
+        drafts = self._numbered(first, rest)
+        outcome = yield Put(known.version.incarnation, first, drafts)
+        if isinstance(outcome, Done):
+            return True, self._stored(known, drafts)
+        refused = cast("Refused", outcome)
+        self._in_doubt = self._in_doubt or refused.in_doubt
+        if any(is_seal(item) for item in refused.items):
+            return False, cast("Snapshot", (yield Load()))
+        standing = refused.items[0].get("turn_id", {}).get("S") if refused.items else None
+        if len(drafts) == 1 and standing == drafts[0].turn.turn_id:
+            # Ours already: an unanswered try of this call, or the same append through another worker.
+            if not refused.in_doubt:
+                self._before_us.add(standing)
+            return True, self._stored(known, drafts)
+        snapshot, turns = cast("tuple[Snapshot, tuple[Turn, ...]]", (yield Tail(known)))
+        self._learn(turns)
+        return False, snapshot
+
+    def _begin(self, known: Snapshot, first: int, rest: tuple[Draft, ...]) -> Steps[tuple[bool, Snapshot]]:
+        drafts = self._numbered(first, rest)
+        previous = known.meta
+        meta = MetaRecord(
+            incarnation=known.version.incarnation or 1,
+            revision=known.version.revision + 1,
+            customer_id=self._customer_id,
+            created_at=self._stamp.at,
+            last_active_at=self._stamp.at,
+            last_number=drafts[-1].turn.number,
+            fence=previous.fence if previous is not None else 0,
+            expires_at=self._stamp.meta_expires_at,
+            unswept=previous is not None and previous.unswept,
+        )
+        outcome = yield Begin(meta, previous, first, drafts)
+        if isinstance(outcome, Done):
+            version = Version(meta.incarnation or 1, known.version.number, meta.revision)
+            begun = Snapshot(meta=meta, version=version, turns=known.turns)
+            return True, self._stored(begun, drafts)
+        self._in_doubt = self._in_doubt or cast("Refused", outcome).in_doubt
+        return False, cast("Snapshot", (yield Load()))
+
+    def _touch(self, known: Snapshot, meta: MetaRecord) -> Steps[Snapshot]:
+        """Raise META's last_number before a turn's number would pass its reserve."""
+        incarnation = known.version.incarnation
+        outcome = yield Touch(incarnation, known.version.number, self._stamp.at, self._stamp.meta_expires_at)
+        if isinstance(outcome, Done):
+            raised = msgspec.structs.replace(
+                meta,
+                last_number=known.version.number,
+                last_active_at=self._stamp.at,
+                expires_at=self._stamp.meta_expires_at,
+            )
+            return msgspec.structs.replace(known, meta=raised)
+        item = cast("Refused", outcome).items[0]
+        standing = read_meta(item) if item else None
+        if standing is not None and (standing.incarnation, standing.revision) == (incarnation, meta.revision):
+            return msgspec.structs.replace(known, meta=standing)
+        return cast("Snapshot", (yield Load()))
+
+    def _stored(self, known: Snapshot, drafts: tuple[Draft, ...]) -> Snapshot:
+        self._found.update({draft.turn.turn_id: draft.turn.number for draft in drafts})
+        return known.grown([draft.turn for draft in drafts])
+
+    def _results(self, known: Snapshot) -> tuple[Appended, ...]:
+        version = known.version
+        results = []
+        for draft in self._drafts:
+            number = self._found[draft.turn.turn_id]
+            at = Version(version.incarnation, number, version.revision)
+            if self._after is not None:
+                at = at.join(self._after)
+            results.append(Appended(number, at, draft.turn.turn_id in self._before_us))
+        return tuple(results)
+
+
+def check_customer(known: Snapshot, customer_id: str | None, now_s: float) -> None:
+    """Refuse a session that belongs to another customer than the caller says.
+
+    Raises:
+        Conflict: it does.
+    """
+    meta = known.meta
+    if customer_id is None or meta is None or meta.customer_id is None or meta.revision == 0:
+        return
+    if meta.customer_id != customer_id and is_live(meta.expires_at, now_s):
+        raise Conflict("this session belongs to another customer: check the session's id, or begin a new one")
