@@ -124,9 +124,9 @@ class Append:
             return True, self._stored(known, drafts)
         refused = cast("Refused", outcome)
         self._in_doubt = self._in_doubt or refused.in_doubt
-        if any(is_seal(item) for item in refused.items):
+        if any(is_seal(item) for item in refused.items if item):
             return False, cast("Snapshot", (yield Load()))
-        standing = refused.items[0].get("turn_id", {}).get("S") if refused.items else None
+        standing = (refused.items[0] or {}).get("turn_id", {}).get("S")
         if len(drafts) == 1 and standing == drafts[0].turn.turn_id:
             # Ours already: an unanswered try of this call, or the same append through another worker.
             if not refused.in_doubt:

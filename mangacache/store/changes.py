@@ -76,6 +76,8 @@ class Update:
             if isinstance(outcome, Done):
                 return self._result(known, read_meta(outcome.item) if outcome.item else None, summary)
             refused = cast("Refused", outcome)
+            if refused.items[0] is None:
+                raise Conflict("a summary up to this turn is stored already: a summary is never overwritten")
             standing = read_meta(refused.items[0]) if refused.items[0] else None
             if standing is not None and standing.change_id == self._change_id:
                 return self._result(known, standing, summary)

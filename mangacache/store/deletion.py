@@ -60,8 +60,8 @@ class Delete:
                 return Deleted(dead.version, existed=True, swept=swept), dead
             refused = cast("Refused", outcome)
             in_doubt = in_doubt or refused.in_doubt
-            meta_held, standing = not refused.items[0], refused.items[1]
-            if meta_held and standing and not is_seal(standing):
+            meta_standing, standing = refused.items
+            if meta_standing is None and standing and not is_seal(standing):
                 now, _turns = cast("tuple[Snapshot, tuple[Turn, ...]]", (yield Tail(now)))
             else:
                 now = cast("Snapshot", (yield Load()))

@@ -115,11 +115,12 @@ class Refused(msgspec.Struct, frozen=True):
     """A condition did not hold.
 
     Attributes:
-        items: what stood at the refused places, `{}` where nothing stood or the condition held; META first.
+        items: for each place, META first: None where its condition held, else the item that stood there, `{}`
+            where nothing stood.
         in_doubt: an earlier try of the same request had no answer, so this may be our own doing.
     """
 
-    items: tuple[Typed, ...]
+    items: tuple[Typed | None, ...]
     in_doubt: bool
 
 

@@ -65,7 +65,7 @@ class Requests:
             except Unanswered as error:
                 reason, last, cause = "unanswered", str(error), error
                 in_doubt = in_doubt or error.sent
-            pause_s = self._pause_s(tries)
+            pause_s = self.pause_s(tries)
             tries += 1
             if self._clock.monotonic_s() + pause_s >= deadline_s:
                 raise self._gave_up(operation, tries, last, in_doubt=in_doubt) from cause
@@ -84,7 +84,8 @@ class Requests:
         finally:
             self._telemetry.request_seconds.labels(operation).observe(self._clock.monotonic_s() - started_s)
 
-    def _pause_s(self, tries: int) -> float:
+    def pause_s(self, tries: int) -> float:
+        """Return how long to wait after this many failed tries: full jitter."""
         ceiling_s = min(self._settings.retry_cap_s, self._settings.retry_base_s * 2 ** min(tries, 30))
         return self._random.random() * ceiling_s
 
