@@ -1,0 +1,159 @@
+"""The source of truth: what the sessions ask of DynamoDB."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+import aioboto3
+from aiobotocore.config import AioConfig
+
+from mangacache.clock import timestamp
+from mangacache.store.adoption import Adoption
+from mangacache.store.customers import Customers
+from mangacache.store.effects import (
+    Begin,
+    Bury,
+    Change,
+    Done,
+    Effect,
+    Load,
+    LookBack,
+    Outcome,
+    Put,
+    Stamp,
+    Steps,
+    Sweep,
+    Tail,
+    Touch,
+)
+from mangacache.store.loading import Loader
+from mangacache.store.requests import Requests
+from mangacache.store.schema import Schema
+from mangacache.store.transport import AioTransport, Transport, no_credentials
+from mangacache.store.writing import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from mangacache.clock import Clock, Random
+    from mangacache.settings import Settings
+    from mangacache.telemetry import Telemetry
+
+R = TypeVar("R")
+
+_DAY_S: Final = 86_400
+_SEAL_S: Final = 3_600
+
+
+class Store:
+    """One table, through one transport.
+
+    Attributes:
+        loader: strong reads.
+        writer: conditional writes.
+        schema: the table's shape.
+        customers: the index.
+        adoption: foreign sessions.
+    """
+
+    def __init__(
+        self, transport: Transport, *, settings: Settings, clock: Clock, random: Random, telemetry: Telemetry
+    ) -> None:
+        self._clock = clock
+        self._retention_s = settings.retention_days * _DAY_S
+        self._telemetry = telemetry
+        requests = Requests(transport, settings=settings, clock=clock, random=random, telemetry=telemetry)
+        table_name = settings.table_name
+        self.loader = Loader(requests, table_name)
+        self.writer = Writer(
+            requests, self.loader, table_name, clock=clock, compress_from_bytes=settings.compress_from_bytes
+        )
+        self.schema = Schema(
+            requests, table_name=table_name, index_name=settings.customer_index, clock=clock, telemetry=telemetry
+        )
+        self.customers = Customers(requests, table_name=table_name, index_name=settings.customer_index)
+        self.adoption = Adoption(self.loader, self.writer)
+
+    def stamp(self) -> Stamp:
+        """Return now, and when what is written now expires."""
+        now_s = self._clock.time_s()
+        turn_expires_at = int(now_s) + self._retention_s
+        return Stamp(now_s, timestamp(now_s), turn_expires_at, turn_expires_at + _DAY_S, int(now_s) + _SEAL_S)
+
+    async def run(self, session_id: str, steps: Steps[R]) -> R:
+        """Drive a decision to its end: perform each effect it asks for, and tell it the outcome."""
+        try:
+            effect = next(steps)
+            while True:
+                effect = steps.send(await self.perform(session_id, effect))
+        except StopIteration as end:
+            return cast("R", end.value)
+        finally:
+            steps.close()
+
+    async def perform(self, session_id: str, effect: Effect) -> Outcome:
+        """Perform one effect and return its outcome; see `effects.py` for what each means."""
+        match effect:
+            case Put():
+                return self._counted(await self.writer.put(session_id, effect))
+            case Load():
+                return await self.loader.load(session_id)
+            case Tail(known):
+                return await self.loader.tail(session_id, known)
+            case LookBack(incarnation, first, last, turn_ids):
+                return await self.loader.look_back(
+                    session_id, incarnation, first=first, last=last, turn_ids=turn_ids
+                )
+            case Begin():
+                return self._counted(await self.writer.begin(session_id, effect))
+            case Touch():
+                self._telemetry.touches.inc()
+                return await self.writer.touch(session_id, effect)
+            case Change():
+                return await self.writer.change(session_id, effect)
+            case Bury():
+                return await self.writer.bury(session_id, effect)
+            case Sweep(incarnation):
+                return await self._sweep(session_id, incarnation)
+        raise AssertionError(effect)
+
+    def _counted(self, outcome: Outcome) -> Outcome:
+        if not isinstance(outcome, Done):
+            self._telemetry.collisions.inc()
+        return outcome
+
+    async def _sweep(self, session_id: str, incarnation: int) -> bool:
+        """Sweep now; a failure is survived, because META says that it is still to be done."""
+        try:
+            return await self.writer.sweep(
+                session_id, incarnation, seal_expires_at=self.stamp().seal_expires_at
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the delete itself is done and durable
+            self._telemetry.count_survived("sweep_failed", error)
+            return False
+
+
+@asynccontextmanager
+async def open_transport(settings: Settings) -> AsyncIterator[Transport]:
+    """Open aioboto3's low-level client, tuned, its own retries off: `Requests` knows better what may be repeated.
+
+    Raises:
+        Invalid: there are no AWS credentials.
+    """
+    session = aioboto3.Session(region_name=settings.region)
+    async with AsyncExitStack() as stack:
+        if await session.get_credentials() is None:
+            raise no_credentials()
+        config = AioConfig(
+            connect_timeout=settings.connect_timeout_s,
+            read_timeout=settings.request_timeout_s,
+            max_pool_connections=settings.max_connections,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            parameter_validation=False,  # our own types are checked; it costs 5 % of a request
+            user_agent="mangacache",  # else it is put together anew for each request, 12 % of it
+        )
+        client: Any = await stack.enter_async_context(
+            session.client("dynamodb", endpoint_url=settings.dynamodb_endpoint, config=config)
+        )
+        yield AioTransport(client)
