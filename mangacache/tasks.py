@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -26,14 +27,25 @@ class TaskOwner:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def start(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-        """Start `coroutine` as a task of this owner."""
+    def start(self, coroutine: Coroutine[Any, Any, T], *, name: str, awaited: bool = False) -> asyncio.Task[T]:
+        """Start `coroutine` as a task of this owner.
+
+        Args:
+            coroutine: what to run.
+            name: what to call it in reports.
+            awaited: somebody waits for the result and hears its failure, so that it is not reported.
+        """
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(self._heard if awaited else self._reported)
         return task
 
-    def _finished(self, task: asyncio.Task[Any]) -> None:
+    def _heard(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    def _reported(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure(task.get_name(), error)
@@ -51,23 +63,15 @@ class TaskOwner:
             await asyncio.wait(tasks)
 
 
-async def settled(future: asyncio.Future[T]) -> T:
-    """Wait for `future` through any number of cancellations, then honour them.
+async def outlast(future: asyncio.Future[Any]) -> None:
+    """Wait until `future` is done, through any number of cancellations; the caller honours them afterwards.
 
-    A durable write must not be left half known: the caller that is cancelled stays until the outcome is
-    there, and only then does the cancellation go on. `asyncio.shield` alone lets a second one through.
+    A durable write must not be left half known: whoever is cancelled while waiting for it stays until the outcome is
+    there. `asyncio.shield` alone lets a second cancellation through.
     """
-    cancelled: asyncio.CancelledError | None = None
     while not future.done():
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait((future,))
-        except asyncio.CancelledError as error:  # noqa: PERF203 - each cancellation must be kept out anew
-            cancelled = error
-    if cancelled is not None:
-        if not future.cancelled():
-            future.exception()  # retrieved: the cancellation is what the caller hears
-        raise cancelled
-    return future.result()
 
 
 async def both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:

@@ -26,12 +26,15 @@ class Delete:
     """One delete, under way.
 
     Args:
-        customer_id: delete only this customer's session, where it is known whose it is.
+        customer_id: whose session it must be, where it is known whose it is.
+        only_if_of: leave the session alone, without an error, unless META says that it is this customer's. The
+            index by which a customer is forgotten may still name a session that has been begun anew by another.
     """
 
-    def __init__(self, *, stamp: Stamp, customer_id: str | None = None) -> None:
+    def __init__(self, *, stamp: Stamp, customer_id: str | None = None, only_if_of: str | None = None) -> None:
         self._stamp = stamp
         self._customer_id = customer_id
+        self._only_if_of = only_if_of
 
     def steps(self, known: Snapshot | None) -> Steps[tuple[Deleted, Snapshot]]:
         """Return the result and what is known then; a foreign session is left to `adoption.erase`.
@@ -46,7 +49,7 @@ class Delete:
         for _ in range(MAX_COLLISIONS):
             check_customer(now, self._customer_id, self._stamp.now_s)
             version = now.version
-            if now.foreign or (now.meta is None and not now.turns):
+            if now.foreign or (now.meta is None and not now.turns) or self._spared(now):
                 return Deleted(version, existed=in_doubt, swept=not now.foreign), now
             if now.meta is not None and now.meta.revision == 0:
                 swept = not now.meta.unswept or bool((yield Sweep(version.incarnation)))
@@ -66,6 +69,11 @@ class Delete:
             else:
                 now = cast("Snapshot", (yield Load()))
         raise Transient(f"{MAX_COLLISIONS} appends were faster than the delete: nothing was deleted")
+
+    def _spared(self, now: Snapshot) -> bool:
+        if self._only_if_of is None or (now.meta is not None and now.meta.revision == 0):
+            return False
+        return now.meta is None or now.meta.customer_id != self._only_if_of
 
     def _tombstone(self, now: Snapshot) -> MetaRecord:
         if now.version.incarnation >= MAX_INCARNATION:

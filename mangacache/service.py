@@ -1,0 +1,177 @@
+"""MangaCache: opens the tiers in order, hands out sessions, closes in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from mangacache.clock import SystemClock, system_random
+from mangacache.context import NoTier
+from mangacache.errors import Closed, Transient
+from mangacache.model import SessionPage, checked_id
+from mangacache.sessions import Session, Sessions, delete
+from mangacache.store import Store, open_transport
+from mangacache.store.deletion import Delete
+from mangacache.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from mangacache.clock import Clock, Random
+    from mangacache.settings import Settings
+    from mangacache.store import Transport
+
+_PASSES_APART_S: Final = 2.1
+_FORGET_WITHIN_S: Final = 300.0
+
+
+class MangaCache:
+    """The sessions of one process, on one event loop. Made by `open`.
+
+    Attributes:
+        settings: what it was opened with.
+        telemetry: its own metrics and log.
+    """
+
+    def __init__(
+        self, store: Store, *, settings: Settings, clock: Clock, random: Random, telemetry: Telemetry
+    ) -> None:
+        self.settings = settings
+        self.telemetry = telemetry
+        self._store = store
+        self._clock = clock
+        self._process_id = os.getpid()
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        self._sessions = Sessions(
+            store, NoTier(), settings=settings, clock=clock, random=random, telemetry=telemetry
+        )
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<MangaCache {state}, table {self.settings.table_name!r}, {len(self._sessions)} sessions in memory>"
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        random: Random | None = None,
+        transport: Transport | None = None,
+    ) -> AsyncIterator[MangaCache]:
+        """Open the tiers, check the table, and close everything at the end of the `async with` block.
+
+        Args:
+            settings: see `Settings`.
+            clock: where time comes from; the machine's own by default.
+            random: where randomness comes from.
+            transport: the door to DynamoDB; aioboto3's client by default.
+
+        Raises:
+            Invalid: no credentials, or a table with wrong keys.
+            NotFound: no such table.
+            Transient: DynamoDB does not answer.
+        """
+        clock = clock if clock is not None else SystemClock()
+        random = random if random is not None else system_random()
+        telemetry = Telemetry()
+        if transport is None:
+            async with open_transport(settings) as opened, cls.open(
+                settings, clock=clock, random=random, transport=opened
+            ) as cache:
+                yield cache
+            return
+        store = Store(transport, settings=settings, clock=clock, random=random, telemetry=telemetry)
+        await store.schema.verify()
+        cache = cls(store, settings=settings, clock=clock, random=random, telemetry=telemetry)
+        try:
+            yield cache
+        finally:
+            await cache.close()
+
+    def session(self, session_id: str, *, customer_id: str | None = None) -> Session:
+        """Return a handle on a session, which need not exist; it begins with its first append.
+
+        Raises:
+            Invalid: an id that is none.
+        """
+        self._check()
+        return Session(self._sessions, session_id, customer_id, check=self._check)
+
+    def customer(self, customer_id: str) -> Customer:
+        """Return a handle on a customer."""
+        self._check()
+        return Customer(self, checked_id(customer_id, what="customer id"))
+
+    async def forget_customer(self, customer_id: str) -> int:
+        """Delete every session of a customer, and look again until none is left.
+
+        The index by which they are found trails the table, so it is asked until two passes over 2 s apart have
+        found nothing.
+
+        Returns:
+            How many sessions were deleted.
+
+        Raises:
+            Transient: the index kept naming sessions for 5 minutes: call it again.
+        """
+        self._check()
+        checked_id(customer_id, what="customer id")
+        deadline_s = self._clock.monotonic_s() + _FORGET_WITHIN_S
+        deleted, clean = 0, 0
+        while self._clock.monotonic_s() < deadline_s:
+            found = await self._store.customers.all_ids(customer_id)
+            for session_id in found:
+                decision = Delete(stamp=self._store.stamp(), only_if_of=customer_id)
+                deleted += (await delete(self._sessions, session_id, decision)).existed
+            clean = 0 if found else clean + 1
+            if clean == 2:  # noqa: PLR2004 - the two passes promised
+                return deleted
+            await self._clock.sleep(_PASSES_APART_S)
+        raise Transient(f"the index still names sessions of this customer; {deleted} were deleted: call it again")
+
+    async def close(self) -> None:
+        """Finish what is under way and close; called at the end of `open`'s block."""
+        if not self._closed:
+            self._closed = True
+            await self._sessions.close()
+
+    def _check(self) -> None:
+        if self._process_id != os.getpid():
+            raise Closed(
+                f"this MangaCache was opened in process {self._process_id} and is used in {os.getpid()}, a fork of "
+                "it: open one in each process, after the fork"
+            )
+        if self._closed:
+            raise Closed("this MangaCache is closed")
+        if asyncio.get_running_loop() is not self._loop:
+            raise Closed("this MangaCache belongs to another event loop: open one in each loop")
+
+
+class Customer:
+    """A handle on a customer of one instance."""
+
+    __slots__ = ("_cache", "id")
+
+    def __init__(self, cache: MangaCache, customer_id: str) -> None:
+        self._cache = cache
+        self.id = customer_id
+
+    async def sessions(self, *, limit: int = 50, cursor: str | None = None) -> SessionPage:
+        """Return the customer's sessions, the most recently active first.
+
+        Read from an index that trails the table, whose order is renewed every five minutes of activity.
+
+        Args:
+            limit: sessions a page, 1 to 1,000.
+            cursor: `cursor` of the page before.
+        """
+        cache = self._cache
+        cache._check()  # noqa: SLF001 - one class in two
+        now_s = cache._clock.time_s()  # noqa: SLF001
+        customers = cache._store.customers  # noqa: SLF001
+        return await customers.page(self.id, limit=limit, cursor=cursor, now_s=now_s)

@@ -1,0 +1,6 @@
+"""One actor a session: turn-taking, the memory tier, the read and write paths."""
+
+from mangacache.sessions.registry import Sessions
+from mangacache.sessions.session import Session, delete
+
+__all__ = ["Session", "Sessions", "delete"]

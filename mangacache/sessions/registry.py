@@ -1,0 +1,310 @@
+"""All sessions that a process keeps: activation, the memory tier's bound, idle eviction, drain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from mangacache.errors import Closed, MangaCacheError, Transient, VersionGone
+from mangacache.model import Consistency, Context, Version
+from mangacache.sessions.actor import Actor, Flight, Mailboxes
+from mangacache.store.effects import Done, Sweep, Touch
+from mangacache.tasks import TaskOwner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from mangacache.clock import Clock, Random
+    from mangacache.context import ContextTier
+    from mangacache.settings import Settings
+    from mangacache.store import Store
+    from mangacache.store.effects import Steps
+    from mangacache.store.snapshot import Snapshot
+    from mangacache.telemetry import Telemetry
+
+_TOUCHES_AT_ONCE: Final = 64
+_EVICTION_LOOKS: Final = 8
+_SWEEP_IDLE_EVERY_S: Final = 1.0
+
+
+class Sessions:
+    """The actors of one process.
+
+    Attributes:
+        settings, clock, random, store: what the handles need besides.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tier: ContextTier,
+        *,
+        settings: Settings,
+        clock: Clock,
+        random: Random,
+        telemetry: Telemetry,
+    ) -> None:
+        self.store = store
+        self.settings = settings
+        self.clock = clock
+        self.random = random
+        self._tier = tier
+        self._telemetry = telemetry
+        self._actors: OrderedDict[str, Actor] = OrderedDict()
+        self._tasks = TaskOwner(on_failure=telemetry.count_survived)
+        self._mailboxes = Mailboxes(
+            tasks=self._tasks,
+            clock=clock,
+            limit=settings.mailbox_size,
+            wait_s=settings.message_deadline_s,
+            after=self._touch_if_due,
+        )
+        self._evictor = self._tasks.start(self._evict_idle(), name="evict idle sessions")
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    def actor(self, session_id: str) -> Actor:
+        """Return the session's actor, activated if need be; never awaits."""
+        if self._closed:
+            raise Closed("this MangaCache is closed")
+        actor = self._actors.get(session_id)
+        if actor is None:
+            actor = self._actors[session_id] = Actor(session_id)
+            self._shed()
+        else:
+            self._actors.move_to_end(session_id)
+        actor.last_used_s = self.clock.age_s()
+        return actor
+
+    # Reading
+
+    async def context(
+        self, session_id: str, *, turns: int, at_least: Version | None, consistency: Consistency
+    ) -> Context:
+        """Return the session's context; see `Session.context`."""
+        actor = self.actor(session_id)
+        if self._may_answer_from_memory(actor, at_least, consistency):
+            return self._answer(actor, turns=turns, source="memory")
+        try:
+            known, source = await self._fresh(actor, at_least)
+        except Transient:
+            known_before = actor.known
+            if consistency in (Consistency.STRONG, Consistency.LATEST) or known_before is None:
+                raise
+            if known_before.foreign or (at_least is not None and not known_before.version.covers(at_least)):
+                raise
+            return self._answer(actor, turns=turns, source="memory", stale=True)
+        if at_least is not None and not known.version.covers(at_least):
+            raise VersionGone(
+                f"the token {at_least} is newer than the source of truth ({known.version}): the table was restored, "
+                "or the session has expired. Read without the token to go on from what is there"
+            )
+        return self._answer(actor, turns=turns, source=source, known=known)
+
+    def _may_answer_from_memory(self, actor: Actor, at_least: Version | None, consistency: Consistency) -> bool:
+        known = actor.known
+        if known is None or known.foreign or consistency in (Consistency.STRONG, Consistency.LATEST):
+            return False
+        limit_s = consistency.max_age_s
+        if limit_s is None:
+            limit_s = self.settings.near_max_age_s
+        if self.clock.age_s() - actor.validated_at_s > limit_s:
+            return False
+        return at_least is None or known.version.covers(at_least)
+
+    def _answer(
+        self, actor: Actor, *, turns: int, source: str, stale: bool = False, known: Snapshot | None = None
+    ) -> Context:
+        self._telemetry.contexts.labels(source).inc()
+        shown = known if known is not None else actor.known
+        if shown is None:
+            raise AssertionError("an answer without knowledge")
+        return shown.context(
+            actor.session_id, turns=turns, now_s=self.clock.time_s(), source=source, stale=stale
+        )
+
+    async def _fresh(self, actor: Actor, at_least: Version | None) -> tuple[Snapshot, str]:
+        cached = await self._tier.get(actor.session_id, least=at_least, have=actor.known)
+        if cached is not None:
+            return cached, "redis"
+        flight = actor.flights[-1] if actor.flights else None
+        if flight is None or flight.sent:
+            flight, previous = Flight(), flight
+            actor.flights.append(flight)
+            flight.task = self._tasks.start(
+                self._fly(actor, flight, previous), name="read a session strongly", awaited=True
+            )
+        if flight.task is None:
+            raise AssertionError("a flight without a task")
+        return await asyncio.shield(flight.task), "dynamodb"
+
+    async def _fly(self, actor: Actor, flight: Flight, previous: Flight | None) -> Snapshot:
+        try:
+            if previous is not None and previous.task is not None:
+                await asyncio.wait((previous.task,))
+            flight.sent = True
+            return await self._load(actor)
+        finally:
+            actor.flights.remove(flight)
+
+    async def _load(self, actor: Actor) -> Snapshot:
+        sent_at_s, sent_age_s = self.clock.monotonic_s(), self.clock.age_s()
+        read = await self.store.loader.load(actor.session_id)
+        known = self._learned(actor, read, sent_at_s)
+        actor.validated_at_s = actor.window_at_s = sent_age_s
+        await self._tier.observe(actor.session_id, known.version)
+        return known
+
+    def _learned(self, actor: Actor, read: Snapshot, sent_at_s: float) -> Snapshot:
+        known = actor.learn(read, sent_at_s=sent_at_s, now_s=self.clock.monotonic_s())
+        meta = known.meta
+        if meta is not None and meta.incarnation is not None:
+            actor.touched_at_s = max(actor.touched_at_s, _seconds(meta.last_active_at))
+            if meta.unswept and not actor.swept:
+                actor.swept = True
+                self._tasks.start(
+                    self._resume_sweep(actor.session_id, meta.incarnation), name="resume an interrupted sweep"
+                )
+        return known
+
+    async def _resume_sweep(self, session_id: str, incarnation: int) -> None:
+        await self.store.perform(session_id, Sweep(incarnation))
+
+    # Writing
+
+    async def write(
+        self,
+        session_id: str,
+        begin: Callable[[Snapshot | None], Steps[tuple[Any, Snapshot]]],
+    ) -> Any:
+        """Run a decision in the session's turn and return its result, once it is durable and committed."""
+        actor = self.actor(session_id)
+
+        async def operation() -> Any:
+            known = actor.known
+            sent_at_s, sent_age_s = self.clock.monotonic_s(), self.clock.age_s()
+            if known is not None and (known.foreign or self._window_too_old(actor)):
+                known = None
+            try:
+                result, after = await self.store.run(session_id, begin(known))
+            except MangaCacheError:
+                # Whatever went wrong, what is known may be what misled the decision: read it anew next time.
+                actor.forget()
+                raise
+            self._learned(actor, after, sent_at_s)
+            actor.window_at_s = max(actor.window_at_s, sent_age_s)
+            await self._tier.commit(session_id, after)
+            return result
+
+        return await self._mailboxes.run(actor, operation)
+
+    async def exclusive(self, session_id: str, operation: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Run something else in the session's turn, after which nothing is known of it."""
+        actor = self.actor(session_id)
+
+        async def forgetting() -> Any:
+            try:
+                return await operation()
+            finally:
+                actor.forget()
+
+        return await self._mailboxes.run(actor, forgetting)
+
+    def _window_too_old(self, actor: Actor) -> bool:
+        return self.clock.age_s() - actor.window_at_s > self.settings.window_age_s
+
+    # META's touches
+
+    async def _touch_if_due(self, actor: Actor) -> None:
+        if self.clock.time_s() - actor.touched_at_s >= self.settings.touch_every_s:
+            await self._touch(actor)
+
+    async def _touch(self, actor: Actor) -> None:
+        """Raise META's last_number and last_active_at to what is known, where they lag behind."""
+        known = actor.known
+        if known is None or known.foreign or known.meta is None or known.version.number <= known.meta.last_number:
+            return
+        stamp = self.store.stamp()
+        if known.must_begin(stamp.now_s) or not known.turns:
+            return
+        touch = Touch(
+            known.version.incarnation, known.version.number, known.turns[-1].created_at, stamp.meta_expires_at
+        )
+        try:
+            outcome = await self.store.perform(actor.session_id, touch)
+        except MangaCacheError as error:
+            self._telemetry.count_survived("touch_failed", error)
+            return
+        actor.touched_at_s = stamp.now_s
+        if isinstance(outcome, Done) and actor.known is not None and actor.known.meta is not None:
+            meta = msgspec.structs.replace(
+                actor.known.meta, last_number=touch.number, expires_at=stamp.meta_expires_at
+            )
+            actor.known = msgspec.structs.replace(actor.known, meta=meta)
+
+    # Leaving memory
+
+    def _shed(self) -> None:
+        """Keep the memory tier within its bound: the least recently used idle sessions leave."""
+        for _ in range(_EVICTION_LOOKS):
+            if len(self._actors) <= max(self.settings.memory_sessions, 1):
+                return
+            session_id, oldest = next(iter(self._actors.items()))
+            if oldest.busy:
+                self._actors.move_to_end(session_id)
+                continue
+            del self._actors[session_id]
+            if self.clock.time_s() - oldest.touched_at_s >= self.settings.touch_every_s:
+                self._tasks.start(self._touch(oldest), name="touch a session that leaves memory")
+
+    async def _evict_idle(self) -> None:
+        while True:
+            await self.clock.sleep(_SWEEP_IDLE_EVERY_S)
+            limit_s = self.clock.age_s() - self.settings.idle_s
+            while self._actors:
+                session_id, oldest = next(iter(self._actors.items()))
+                if oldest.last_used_s > limit_s:
+                    break
+                if oldest.busy:
+                    self._actors.move_to_end(session_id)
+                    break
+                del self._actors[session_id]
+                await self._touch(oldest)
+
+    async def close(self) -> None:
+        """Take in nothing more, finish what waits, write what META lags behind; within `drain_timeout_s`."""
+        self._mailboxes.close()
+        self._evictor.cancel()
+        try:
+            async with self.clock.timeout(self.settings.drain_timeout_s):
+                await self._tasks.settle()
+                await self._touch_all()
+        except TimeoutError as error:
+            self._telemetry.count_survived("drain_timed_out", error, sessions=len(self._actors))
+        self._closed = True
+        await self._tasks.cancel()
+        self._actors.clear()
+
+    async def _touch_all(self) -> None:
+        room = asyncio.Semaphore(_TOUCHES_AT_ONCE)
+
+        async def touch(actor: Actor) -> None:
+            async with room:
+                await self._touch(actor)
+
+        for actor in self._actors.values():
+            self._tasks.start(touch(actor), name="touch a session at the end")
+        await self._tasks.settle()
+
+
+def _seconds(at: str) -> float:
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except ValueError:
+        return 0.0
