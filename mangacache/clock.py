@@ -65,18 +65,24 @@ class AcceleratedClock(SystemClock):
 
     For replaying recorded conversations: a session idle for five recorded minutes ages by five minutes in
     `300 / speed` real seconds, but a time-out or a back-off, which concerns real servers, is not shortened.
+
+    Args:
+        speed: how many seconds pass by this clock in one real second.
+        origin_s: the wall-clock second at which this clock reads true; processes that share it agree.
     """
 
-    __slots__ = ("_monotonic0", "_speed", "_time0")
+    __slots__ = ("_monotonic0", "_origin_s", "_speed", "_time0")
 
-    def __init__(self, speed: float) -> None:
+    def __init__(self, speed: float, *, origin_s: float | None = None) -> None:
         self._speed = speed
         self._time0 = time.time()
+        self._origin_s = self._time0 if origin_s is None else origin_s
         self._monotonic0 = time.monotonic()
 
     def time_s(self) -> float:
-        """Return the accelerated wall clock, which read true when this object was made."""
-        return self._time0 + (time.monotonic() - self._monotonic0) * self._speed
+        """Return the accelerated wall clock."""
+        real_s = self._time0 + time.monotonic() - self._monotonic0
+        return self._origin_s + (real_s - self._origin_s) * self._speed
 
     def age_s(self) -> float:
         """Return accelerated seconds."""

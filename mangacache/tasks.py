@@ -55,6 +55,11 @@ class TaskOwner:
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
+    async def step(self) -> None:
+        """Wait until at least one task has ended; returns at once when there is none."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), return_when=asyncio.FIRST_COMPLETED)
+
     async def cancel(self) -> None:
         """Cancel every task and wait until each has ended."""
         while tasks := set(self._tasks):

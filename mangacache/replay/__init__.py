@@ -1,0 +1,112 @@
+"""Replays recorded conversations through MangaCache and reads every session back."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mangacache.errors import Invalid
+from mangacache.replay.conversations import SAMPLE, read_conversations
+from mangacache.replay.driving import Client, drive
+from mangacache.replay.performing import Conditions, performer
+from mangacache.replay.reporting import is_clean, report, rows
+from mangacache.replay.verifying import verify
+from mangacache.replay.workers import worker_processes
+from mangacache.service import MangaCache
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from mangacache.replay.driving import Handler
+    from mangacache.replay.performing import Tally
+    from mangacache.settings import Settings
+
+__all__ = ["SAMPLE", "Options", "is_clean", "read_conversations", "replay", "rows"]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How to replay.
+
+    Attributes:
+        concurrency: messages under way at once.
+        limit: conversations to replay, None for all.
+        workers: processes; a session's messages go to them in turn.
+        recorded: follow the recorded seconds instead of going as fast as it goes.
+        speed: how many recorded seconds pass in one, with `recorded`.
+        prefix: put before every session id, so that a replay meets no earlier one.
+        redis: use Redis where it is configured.
+    """
+
+    concurrency: int = 64
+    limit: int | None = None
+    workers: int = 1
+    recorded: bool = False
+    speed: float = 60.0
+    prefix: str = ""
+    redis: bool = True
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1 or self.workers < 1 or (self.limit is not None and self.limit < 1):
+            raise Invalid("--concurrency, --workers and --limit take a whole number of at least 1")
+        if not 0 < self.speed <= 10_000:  # noqa: PLR2004 - beyond it a minute lasts less than a request
+            raise Invalid("--speed takes a number over 0, at most 10000")
+
+
+async def replay(
+    path: Path,
+    settings: Settings,
+    options: Options,
+    *,
+    engines: Mapping[str, Any] | None = None,
+    progress: Callable[[int], Callable[[], None]] | None = None,
+) -> dict[str, Any]:
+    """Replay a file and return the report.
+
+    Args:
+        path: `.jsonl` or `.jsonl.gz`.
+        settings: where the table is.
+        options: how.
+        engines: what to say of the servers in the report's environment.
+        progress: given the number of messages, returns what to call after each.
+
+    Raises:
+        Invalid: a malformed line, or no times to follow.
+        MangaCacheError: what a message met.
+    """
+    conversations = read_conversations(path, limit=options.limit, need_times=options.recorded)
+    if not options.redis:
+        settings = settings.replace(redis_endpoint=None)
+    speed = options.speed if options.recorded else 0.0
+    conditions = Conditions.of(settings, speed=speed, origin_s=time.time())
+    clients = [Client(conversation, options.prefix, i) for i, conversation in enumerate(conversations)]
+    total = sum(len(conversation.messages()) for conversation in conversations)
+    advance = progress(total) if progress is not None else _nothing
+    async with _handlers(options.workers, conditions) as (handlers, tallies):
+        observed = await drive(clients, handlers, concurrency=options.concurrency, speed=speed, advance=advance)
+    async with MangaCache.open(settings) as reader:
+        verdict = await verify(reader, [(client.session_id, client.conversation) for client in clients])
+    return report(observed, verdict, tallies, conversations=len(conversations), engines=engines or {})
+
+
+@asynccontextmanager
+async def _handlers(
+    workers: int, conditions: Conditions
+) -> AsyncIterator[tuple[Sequence[Handler], list[Tally]]]:
+    """Open what handles messages; the tallies are there once it is closed, what closing sent included."""
+    tallies: list[Tally] = []
+    if workers == 1:
+        async with performer(conditions) as local:
+            yield [local], tallies
+        tallies.append(local.tally())
+        return
+    async with worker_processes(workers, conditions) as processes:
+        yield processes, tallies
+        tallies.extend([await process.close() for process in processes])
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,113 @@
+"""Recorded conversations: the file, its lines checked one by one, and the messages they are made of."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mangacache.errors import Invalid, NotFound
+from mangacache.model import ROLES, checked_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SAMPLE: Final = Path(__file__).parent.parent / "data" / "sample-chats.jsonl"
+"""A manga shop's chats, written for this project."""
+
+
+class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One recorded turn; `at` is seconds since the conversation's first turn, or None where it is not known."""
+
+    role: str
+    content: str
+    at: int | None = None
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """One recorded conversation."""
+
+    session_id: str
+    customer_id: str
+    turns: tuple[Said, ...]
+
+    def messages(self) -> tuple[tuple[Said, ...], ...]:
+        """Return the turns as messages: each user turn with the replies that follow it.
+
+        Turns before the first user turn are a message of their own.
+        """
+        starts = [i for i, turn in enumerate(self.turns) if i == 0 or turn.role == "user"]
+        return tuple(self.turns[i:j] for i, j in itertools.pairwise([*starts, len(self.turns)]))
+
+
+def read_conversations(path: Path, *, limit: int | None = None, need_times: bool = False) -> list[Conversation]:
+    """Return the conversations of a `.jsonl` or `.jsonl.gz` file.
+
+    Args:
+        path: one conversation a line: `session_id`, `customer_id`, `turns` of `role`, `content`, `at`.
+        limit: read only so many; None reads all.
+        need_times: every turn must have its `at`, in seconds, never decreasing.
+
+    Raises:
+        NotFound: there is no such file.
+        Invalid: a line that is no conversation; the message names file and line.
+    """
+    found: list[Conversation] = []
+    lines_of: dict[str, int] = {}
+    for number, line in _lines(path):
+        if limit is not None and len(found) >= limit:
+            break
+        if not line.strip():
+            continue
+        try:
+            conversation = _DECODER.decode(line)
+            _check(conversation, need_times=need_times)
+        except (msgspec.MsgspecError, UnicodeDecodeError, Invalid) as error:
+            raise Invalid(f"{path}, line {number}: {error}") from error
+        first = lines_of.setdefault(conversation.session_id, number)
+        if first != number:
+            raise Invalid(
+                f"{path}, line {number}: session {conversation.session_id!r} stands in line {first} already"
+            )
+        found.append(conversation)
+    if not found:
+        raise Invalid(f"{path} holds no conversation")
+    return found
+
+
+_DECODER: Final = msgspec.json.Decoder(Conversation)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield from enumerate(file, start=1)
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no file {path}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise Invalid(f"{path} cannot be read: {error}") from error
+
+
+def _check(conversation: Conversation, *, need_times: bool) -> None:
+    checked_id(conversation.session_id, what="session_id")
+    checked_id(conversation.customer_id, what="customer_id")
+    if not conversation.turns:
+        raise Invalid("the conversation has no turns")
+    last_at = 0
+    for place, turn in enumerate(conversation.turns, start=1):
+        if turn.role not in ROLES:
+            raise Invalid(f"turn {place}: {turn.role!r:.40} is no role: use one of {', '.join(sorted(ROLES))}")
+        if turn.at is None:
+            if need_times:
+                raise Invalid(
+                    f"turn {place} has no time ('at' is null), so there is nothing for --timing recorded to follow: "
+                    "leave it out to replay at full speed"
+                )
+            continue
+        if turn.at < last_at:
+            raise Invalid(f"turn {place} is {turn.at} s after the start, the turn before it {last_at} s")
+        last_at = turn.at

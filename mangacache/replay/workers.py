@@ -1,0 +1,182 @@
+"""Worker processes of a replay: each with its own MangaCache, driven over its standard input and output.
+
+A frame is four bytes of length and a MessagePack value. Jobs carry an id, and answers come in any order. An empty frame
+asks the worker to close its MangaCache, to answer with its tally, and to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from mangacache.errors import MangaCacheError
+from mangacache.replay.performing import Conditions, Handled, Job, Performer, Tally, performer
+from mangacache.tasks import TaskOwner
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    number: int
+    handled: Handled | None = None
+    error: str = ""
+
+
+class Worker:
+    """A worker process, as its parent sees it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._waiting: dict[int, asyncio.Future[Handled]] = {}
+        self._next = 0
+        self._tally: Tally | None = None
+
+    async def handle(self, job: Job) -> Handled:
+        """Have the worker handle a message.
+
+        Raises:
+            MangaCacheError: what the worker met, or that it died.
+        """
+        self._next += 1
+        number = self._next
+        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        await self._send((number, job))
+        return await future
+
+    async def _send(self, value: Any) -> None:
+        stdin = self._process.stdin
+        if stdin is None:
+            raise AssertionError("a worker without a pipe")
+        try:
+            stdin.write(_frame(value))
+            await stdin.drain()
+        except ConnectionError as error:
+            raise MangaCacheError(f"worker {self._process.pid} of the replay has died") from error
+
+    async def listen(self) -> None:
+        """Take in answers until the worker ends; whoever still waits then hears of it."""
+        stdout = self._process.stdout
+        if stdout is None:
+            raise AssertionError("a worker without a pipe")
+        while (frame := await _read_frame(stdout)) is not None:
+            if self._tally is None and not self._waiting:
+                self._tally = msgspec.msgpack.decode(frame, type=Tally)
+                continue
+            answer = msgspec.msgpack.decode(frame, type=_Answer)
+            future = self._waiting.pop(answer.number)
+            if answer.handled is not None:
+                future.set_result(answer.handled)
+            else:
+                future.set_exception(MangaCacheError(answer.error))
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(MangaCacheError(f"worker {self._process.pid} of the replay has died"))
+
+    async def close(self) -> Tally:
+        """Let the worker close, and return its tally."""
+        await self._send(None)
+        await self._process.wait()
+        return self._tally or Tally({}, {})
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+
+@asynccontextmanager
+async def worker_processes(count: int, conditions: Conditions) -> AsyncIterator[list[Worker]]:
+    """Start `count` workers; whatever happens, none is left at the end."""
+    failures: list[BaseException] = []
+    listeners = TaskOwner(on_failure=lambda _, error: failures.append(error))
+    workers: list[Worker] = []
+    processes: list[asyncio.subprocess.Process] = []
+    try:
+        for _ in range(count):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "mangacache.replay.workers",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            processes.append(process)
+            worker = Worker(process)
+            await worker._send(conditions)  # noqa: SLF001 - the first frame of this module's own protocol
+            listeners.start(worker.listen(), name="listen to a replay's worker")
+            workers.append(worker)
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+        for process in processes:
+            await process.wait()
+        await listeners.settle()
+    if failures:
+        raise failures[0]
+
+
+def _frame(value: Any) -> bytes:
+    body = b"" if value is None else msgspec.msgpack.encode(value)
+    return _LENGTH.pack(len(body)) + body
+
+
+async def _read_frame(reader: asyncio.StreamReader) -> bytes | None:
+    try:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        return await reader.readexactly(length)
+    except asyncio.IncompleteReadError:
+        return None
+
+
+async def _work() -> None:
+    """Be a worker: take jobs until told to stop, or until the parent is gone."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=2**24)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    first = await _read_frame(reader)
+    if first is None:
+        return
+    tasks = TaskOwner(on_failure=lambda name, error: print(f"{name}: {error!r}", file=sys.stderr))  # noqa: T201
+    async with performer(msgspec.msgpack.decode(first, type=Conditions)) as opened:
+        while frame := await _read_frame(reader):
+            number, job = msgspec.msgpack.decode(frame, type=tuple[int, Job])
+            tasks.start(_answer(opened, number, job), name="handle a replayed message")
+        await tasks.settle()
+    if frame is not None:
+        _write(opened.tally())
+
+
+async def _answer(opened: Performer, number: int, job: Job) -> None:
+    try:
+        answer = _Answer(number, await opened.handle(job))
+    except MangaCacheError as error:
+        answer = _Answer(number, error=f"{type(error).__name__}: {error}")
+    _write(answer)
+
+
+def _write(value: Any) -> None:
+    sys.stdout.buffer.write(_frame(value))
+    sys.stdout.buffer.flush()
+
+
+def main() -> None:
+    """Run one worker on the best event loop there is."""
+    try:
+        import uvloop  # noqa: PLC0415 - an extra that need not be there
+    except ImportError:
+        asyncio.run(_work())
+    else:
+        uvloop.run(_work())
+
+
+if __name__ == "__main__":
+    main()
