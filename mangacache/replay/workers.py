@@ -7,6 +7,7 @@ asks the worker to close its MangaCache, to answer with its tally, and to end.
 from __future__ import annotations
 
 import asyncio
+import signal
 import struct
 import sys
 from contextlib import asynccontextmanager
@@ -104,7 +105,7 @@ async def worker_processes(count: int, conditions: Conditions) -> AsyncIterator[
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "mangacache.replay.workers",
+                "mangacache.replay",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
@@ -169,7 +170,8 @@ def _write(value: Any) -> None:
 
 
 def main() -> None:
-    """Run one worker on the best event loop there is."""
+    """Run one worker on the best event loop there is; Ctrl-C is the parent's to act on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         import uvloop  # noqa: PLC0415 - an extra that need not be there
     except ImportError:
@@ -177,6 +179,3 @@ def main() -> None:
     else:
         uvloop.run(_work())
 
-
-if __name__ == "__main__":
-    main()

@@ -32,7 +32,10 @@ _SHOWABLE_PATH: Final = re.compile(r"/?[\w./-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisAddress:
-    """Where Redis or Valkey listens: a host and a port, or `unix_path` alone. Neither form of text shows the password."""
+    """Where Redis or Valkey listens: a host and a port, or `unix_path` alone.
+
+    Neither `repr` nor `str` shows the password.
+    """
 
     host: str = ""
     port: int = REDIS_PORT
@@ -72,8 +75,8 @@ class _Parts(NamedTuple):
 def parse_redis(text: str) -> RedisAddress:
     """Return the address `text` names.
 
-    A bare host that is not loopback means TLS: it is what ElastiCache gives, and a password or a chat must not
-    cross a network in the clear because somebody left out a scheme.
+    A bare host that is not loopback means TLS: it is what ElastiCache gives, and a password or a chat must
+    not cross a network in the clear because somebody left out a scheme.
 
     Raises:
         ValueError: the reason, without any part of `text`.
@@ -116,7 +119,9 @@ def parse_dax(text: str) -> DaxAddress:
     if ":" in host:
         raise ValueError("the DAX client cannot take an IPv6 address: give a host name or an IPv4 address")
     if parts.scheme is None and port is not None:
-        raise ValueError("with a port, say which protocol listens there: dax://host:8111 or daxs://host:9111 (TLS)")
+        raise ValueError(
+            "with a port, say which protocol listens there: dax://host:8111 or daxs://host:9111 (TLS)"
+        )
     tls = not is_loopback(host) if parts.scheme is None else parts.scheme == "daxs"
     return DaxAddress(host=host, port=port or (DAX_TLS_PORT if tls else DAX_PORT), tls=tls)
 
@@ -151,7 +156,7 @@ def is_loopback(host: str) -> bool:
 
 
 def conceal(text: str) -> str:
-    """Return `text` with everything replaced by *** that may be, or hold, a credential, well formed or not."""
+    """Return `text`, well formed or not, with *** for everything that may be or hold a credential."""
     match = _SCHEME.match(text)
     scheme = match.group(0) if match else ""
     _, at, tail = text[len(scheme) :].rpartition("@")
@@ -182,7 +187,7 @@ def _host_port(location: str) -> tuple[str, int | None]:
         host = _ipv6(six)
     elif not _is_name(host):
         raise ValueError(
-            "a host is a name (letters, digits, hyphens, dots), an IPv4 address or an IPv6 address in brackets"
+            "a host is a name (letters, digits, hyphens, dots), an IPv4 address or an IPv6 one in brackets"
         )
     if port is not None and not (_PORT.fullmatch(port) and int(port) <= _MAX_PORT):
         raise ValueError(
@@ -193,7 +198,9 @@ def _host_port(location: str) -> tuple[str, int | None]:
 
 
 def _ipv6(text: str) -> str:
-    if "%" not in text:  # a zone belongs to one machine's interface, and clients disagree on how it is written
+    if (
+        "%" not in text
+    ):  # a zone belongs to one machine's interface, and clients disagree on how it is written
         try:
             return str(ipaddress.IPv6Address(text))
         except ValueError:
@@ -228,7 +235,9 @@ def _login(text: str) -> tuple[str | None, str]:
 
 def _unix_path(parts: _Parts) -> str:
     if parts.login is not None or parts.location or parts.path in {"", "/"}:
-        raise ValueError("a unix socket is written unix:///absolute/path, with three slashes and no credentials")
+        raise ValueError(
+            "a unix socket is written unix:///absolute/path, with three slashes and no credentials"
+        )
     path = unquote(parts.path)
     if "\0" in path or len(path.encode()) > _MAX_UNIX_PATH:
         raise ValueError("the path of a unix socket has at most 107 bytes and no zero byte")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from mangacache.settings._addresses import conceal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Value: TypeAlias = str | int | float | None
 _V = TypeVar("_V", bound=Value)
@@ -17,6 +19,8 @@ _V = TypeVar("_V", bound=Value)
 _WHOLE: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?")
 _SHOWN: Final = 80
+
+ENV_PREFIX: Final = "MANGACACHE_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +38,8 @@ class Spec:
         breaks: what goes wrong when it is wrong.
         allowed: what a text may be, in words.
         pattern: the whole text matches it.
-        normalise: takes an endpoint, raises ValueError with a reason that quotes nothing of it, or returns it as it is kept.
-        at_least: the setting that this one may not be below.
+        normalise: returns an endpoint as it is kept, or raises ValueError that quotes nothing of it.
+        at_least: the setting that this one may not be below; judged by `check`, which sees both.
         example: a value for the example file where the default is None.
     """
 
@@ -70,7 +74,7 @@ class Spec:
             return self.allowed
         kind = "whole number" if isinstance(self.default, int) else "number"
         least = f", at least {self.at_least}" if self.at_least else ""
-        return f"{kind}, {self.low:.10g} to {self.high:.10g}{least}"
+        return f"{kind}{f' of {self.unit}' if self.unit else ''}, {self.low:.10g} to {self.high:.10g}{least}"
 
     def read(self, text: str) -> Value:
         """Return the value that a variable's `text` stands for, not yet judged by `accept`.
@@ -82,10 +86,14 @@ class Spec:
             return text
         if isinstance(self.default, int):
             if not _WHOLE.fullmatch(text):
-                raise ValueError("write plain digits: no fraction, underscore, comma, exponent, unit or space")
+                raise ValueError(
+                    "write plain digits: no fraction, underscore, comma, exponent, unit or space"
+                )
             return int(text)
         if not _DECIMAL.fullmatch(text):
-            raise ValueError("write a plain decimal such as 0.5: no underscore, comma, exponent, unit, space, nan or inf")
+            raise ValueError(
+                "write a plain decimal such as 0.5: no underscore, comma, exponent, unit, space, nan or inf"
+            )
         return float(text)
 
     def accept(self, value: object) -> Value:
@@ -98,8 +106,8 @@ class Spec:
             return self._accept_text(value)
         whole = isinstance(self.default, int)
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            raise ValueError(f"give a {'whole number' if whole else 'number'}, without quotes")
-        if not math.isfinite(value):
+            raise ValueError(f"give a {'whole number' if whole else 'number'}, without quotes")  # noqa: TRY004 - one kind of refusal
+        if isinstance(value, float) and not math.isfinite(value):
             raise ValueError("give a finite number")
         if value < self.low:
             raise ValueError(f"raise it, or leave it out for {self.default}")
@@ -117,10 +125,10 @@ class Spec:
         return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]}...{text[-1]}"
 
     def _accept_text(self, value: object) -> str | None:
-        if self.default is None and value in {None, ""}:
+        if self.default is None and (value is None or value == ""):
             return None
         if not isinstance(value, str):
-            raise ValueError("give a text, in quotes")
+            raise ValueError("give a text, in quotes")  # noqa: TRY004 - one kind of refusal
         if self.normalise is not None:
             return self.normalise(value)
         if not re.fullmatch(self.pattern, value):
@@ -128,7 +136,42 @@ class Spec:
         return value
 
 
-def setting(default: _V, doc: str, *, breaks: str, unit: str = "", span: tuple[float, float] | None = None) -> _V:
-    """Declare a number: a field of `Settings`. The environment's name follows from the field's."""
-    low, high = span or (-math.inf, math.inf)
-    return declare(Spec(default=default, doc=doc, breaks=breaks, unit=unit, low=low, high=high), default)
+def setting(
+    default: _V,
+    doc: str,
+    *,
+    breaks: str,
+    env: tuple[str, ...] = (),
+    unit: str = "",
+    span: tuple[float, float] = (-math.inf, math.inf),
+    at_least: str = "",
+    allowed: str = "",
+    pattern: str = "",
+    normalise: Callable[[str], str] | None = None,
+    example: str = "",
+) -> _V:
+    """Declare one field of `Settings`; `spec_of` adds the names. The parameters are `Spec`'s attributes."""
+    spec = Spec(
+        env=env,
+        default=default,
+        unit=unit,
+        low=span[0],
+        high=span[1],
+        doc=doc,
+        breaks=breaks,
+        allowed=allowed,
+        pattern=pattern,
+        normalise=normalise,
+        at_least=at_least,
+        example=example,
+    )
+    declared: _V = dataclasses.field(default=default, metadata={"spec": spec})
+    return declared
+
+
+def spec_of(declared: dataclasses.Field[Value]) -> Spec:
+    """Return the metadata of a field that `setting` declared, with its names filled in."""
+    spec: Spec = declared.metadata["spec"]
+    return dataclasses.replace(
+        spec, name=declared.name, env=spec.env or (f"{ENV_PREFIX}{declared.name.upper()}",)
+    )

@@ -49,8 +49,10 @@ class Delete:
         for _ in range(MAX_COLLISIONS):
             check_customer(now, self._customer_id, self._stamp.now_s)
             version = now.version
-            if now.foreign or (now.meta is None and not now.turns) or self._spared(now):
-                return Deleted(version, existed=in_doubt, swept=not now.foreign), now
+            if self._spared(now) or (now.meta is None and not now.turns and not now.foreign):
+                return Deleted(version, existed=in_doubt, swept=True), now
+            if now.foreign:
+                return Deleted(version, existed=False, swept=False), now
             if now.meta is not None and now.meta.revision == 0:
                 swept = not now.meta.unswept or bool((yield Sweep(version.incarnation)))
                 return Deleted(version, existed=in_doubt, swept=swept), now

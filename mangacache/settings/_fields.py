@@ -1,0 +1,247 @@
+"""Each setting: what it is, its range, its default, and what goes wrong when it is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from mangacache.settings._addresses import parse_dax, parse_http, parse_redis
+from mangacache.settings._spec import setting
+
+_DYNAMODB_NAME: Final = "[a-zA-Z0-9_.-]{3,255}"
+_DYNAMODB_NAME_WORDS: Final = "3 to 255 of a-z A-Z 0-9 _ . -"
+
+
+def _keep_redis(text: str) -> str:
+    parse_redis(text)
+    return text
+
+
+def _keep_dax(text: str) -> str:
+    parse_dax(text)
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Fields:
+    """The fields of `Settings`; without `env`, the variable is MANGACACHE_ and the name in capitals."""
+
+    table_name: str = setting(
+        "manga-assist-sessions",
+        "The DynamoDB table that holds the sessions.",
+        breaks="Nothing can be read or written, or another installation's table is.",
+        env=("SESSION_TABLE",),
+        pattern=_DYNAMODB_NAME,
+        allowed=_DYNAMODB_NAME_WORDS,
+    )
+    customer_index: str = setting(
+        "by_customer",
+        "The table's index by customer.",
+        breaks="A customer's sessions cannot be listed; everything else works.",
+        env=("CUSTOMER_INDEX",),
+        pattern=_DYNAMODB_NAME,
+        allowed=_DYNAMODB_NAME_WORDS,
+    )
+    region: str = setting(
+        "us-east-1",
+        "The AWS region of the table and of DAX.",
+        breaks="The table is not found, or each call crosses the world.",
+        env=("AWS_REGION", "AWS_DEFAULT_REGION"),
+        pattern="[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?",
+        allowed="a region's code such as eu-west-1: a-z 0-9 -",
+    )
+    dynamodb_endpoint: str | None = setting(
+        None,
+        "Where DynamoDB answers, when it is not the region's own address.",
+        breaks="Production left pointing at a local engine loses every chat.",
+        env=("DYNAMODB_ENDPOINT", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"),
+        normalise=parse_http,
+        allowed="http://host[:port] or https://host[:port]",
+        example="http://127.0.0.1:8000",
+    )
+    redis_endpoint: str | None = setting(
+        None,
+        "Where Redis or Valkey answers; without it contexts come from memory and DynamoDB.",
+        breaks="Workers do not share contexts, limits, presence or locks;"
+        " a wrong redis:// sends chats unencrypted.",
+        env=("REDIS_ENDPOINT",),
+        normalise=_keep_redis,
+        allowed="host[:port] (TLS unless loopback; port 6379), redis://[[user]:password@]host[:port][/db],"
+        " rediss://... (TLS) or unix:///path",
+        example="rediss://my-cache.example.com:6379/0",
+    )
+    dax_endpoint: str | None = setting(
+        None,
+        "Where the DAX cluster is found; without it every read goes to DynamoDB.",
+        breaks="Reads wait one time-out and then go to DynamoDB, which costs more.",
+        env=("DAX_ENDPOINT",),
+        normalise=_keep_dax,
+        allowed="host (TLS unless loopback), dax://host[:port] (port 8111) or daxs://host[:port] (TLS,"
+        " port 9111)",
+        example="daxs://my-cluster.abc123.dax-clusters.us-east-1.amazonaws.com",
+    )
+    key_prefix: str = setting(
+        "mc:",
+        "What every Redis key of this installation begins with.",
+        breaks="Two installations on one Redis with one prefix mix their sessions;"
+        " changing it empties the cache.",
+        env=("KEY_PREFIX",),
+        pattern="[A-Za-z0-9_.:-]{0,64}",
+        allowed="0 to 64 of A-Z a-z 0-9 _ . : - (no braces: they choose a cluster's slot)",
+    )
+    retention_days: int = setting(
+        90,
+        "How long an item is kept after it was written.",
+        breaks="Too short: chats are gone while they are wanted;"
+        " too long: storage is paid and privacy promises are broken.",
+        env=("RETENTION_DAYS",),
+        unit="days",
+        span=(1, 3650),
+    )
+    context_ttl_s: int = setting(
+        300,
+        "How long Redis keeps a context that nobody reads or writes.",
+        breaks="Too short: each message loads from DynamoDB;"
+        " too long: Redis fills with sessions that are over.",
+        unit="seconds",
+        span=(1, 86400),
+    )
+    context_max_age_s: int = setting(
+        3600,
+        "How old a context in Redis may be, however often it is used, before it is loaded anew.",
+        breaks="It bounds how long a fault that nobody noticed can live; too short: needless loads.",
+        unit="seconds",
+        span=(1, 604800),
+        at_least="context_ttl_s",
+    )
+    near_max_age_s: float = setting(
+        1.0,
+        "How long the process may answer a SESSION read from its memory without asking Redis.",
+        breaks="Too long: a client without a token sees another worker's turns late;"
+        " 0: each read asks Redis.",
+        unit="seconds",
+        span=(0, 60),
+    )
+    memory_sessions: int = setting(
+        100_000,
+        "How many sessions' contexts the process keeps.",
+        breaks="Too many: the process runs out of memory (about 15 KB each);"
+        " too few: each message asks Redis for all of it.",
+        unit="sessions",
+        span=(0, 10_000_000),
+    )
+    mailbox_size: int = setting(
+        64,
+        "How many messages may wait for one session.",
+        breaks="Too small: a burst in one session is rejected;"
+        " too large: the last of a burst waits past its deadline.",
+        unit="messages",
+        span=(1, 10_000),
+    )
+    message_deadline_s: float = setting(
+        30.0,
+        "How long a message may wait in a mailbox before it is dropped unrun.",
+        breaks="Too short: slow model calls starve what waits behind them;"
+        " too long: work is done for callers who have left.",
+        unit="seconds",
+        span=(0.1, 300),
+    )
+    idle_s: int = setting(
+        600,
+        "After how long without a message a session leaves memory.",
+        breaks="Too short: customers who think are loaded again;"
+        " too long: memory holds sessions that are over.",
+        unit="seconds",
+        span=(1, 86400),
+    )
+    touch_every_s: int = setting(
+        300,
+        "How often META's last_active_at and last_number are written at most.",
+        breaks="Too short: a write for nearly every message;"
+        " too long: lists of a customer's sessions are out of order.",
+        unit="seconds",
+        span=(60, 86400),
+    )
+    window_age_s: int = setting(
+        1800,
+        "How old the knowledge of a session's last turns may be before it is read again ahead of a write.",
+        breaks="Above half an hour a write could miss a delete whose traces are swept (protocol R11),"
+        " so it is refused.",
+        unit="seconds",
+        span=(1, 1800),
+    )
+    connect_timeout_s: float = setting(
+        1.0,
+        "How long one connection to Redis, DAX or DynamoDB may take to open.",
+        breaks="Too short: TLS under load never connects; too long: a dead address holds callers up.",
+        unit="seconds",
+        span=(0.05, 30),
+    )
+    request_timeout_s: float = setting(
+        2.0,
+        "How long one attempt of a DynamoDB call may take.",
+        breaks="Too short: slow answers are thrown away and asked for again;"
+        " too long: one lost packet costs the deadline.",
+        unit="seconds",
+        span=(0.05, 60),
+    )
+    request_deadline_s: float = setting(
+        10.0,
+        "How long all attempts of one DynamoDB call may take together.",
+        breaks="Too short: no second attempt fits; too long: callers hang through an outage.",
+        unit="seconds",
+        span=(0.05, 300),
+        at_least="request_timeout_s",
+    )
+    retry_base_s: float = setting(
+        0.025,
+        "The longest wait before the first retry; it doubles with each.",
+        breaks="Too short: retries feed an overload; too long: a hiccup becomes a delay that customers see.",
+        unit="seconds",
+        span=(0.001, 10),
+    )
+    retry_cap_s: float = setting(
+        1.0,
+        "The longest wait before any retry.",
+        breaks="Too short: an outage is hammered; too long: recovery is noticed late.",
+        unit="seconds",
+        span=(0.001, 60),
+        at_least="retry_base_s",
+    )
+    max_connections: int = setting(
+        64,
+        "How many connections to DynamoDB are open at most.",
+        breaks="Too few: calls queue in the process; too many: sockets and TLS handshakes for nothing.",
+        unit="connections",
+        span=(1, 4096),
+    )
+    max_content_bytes: int = setting(
+        262_144,
+        "The longest content of one turn, in UTF-8.",
+        breaks="Too small: long messages are refused; DynamoDB's item of 400 KB sets the upper end.",
+        unit="bytes",
+        span=(1, 300_000),
+    )
+    compress_from_bytes: int = setting(
+        512,
+        "From which size on content is stored compressed; 0: always.",
+        breaks="Too small: processor time for nothing; too large: more write units for each turn.",
+        unit="bytes",
+        span=(0, 300_000),
+    )
+    degraded_reads_per_s: int = setting(
+        200,
+        "How many contexts a second one process reads from DynamoDB while Redis is away.",
+        breaks="Too many: an outage of Redis becomes one of DynamoDB;"
+        " too few: customers are rejected needlessly.",
+        unit="reads/s",
+        span=(1, 1_000_000),
+    )
+    drain_timeout_s: float = setting(
+        20.0,
+        "How long a process that is told to stop may finish what it has begun.",
+        breaks="Above 25 s ECS, which gives 30, could kill it in the middle;"
+        " too short: messages under way are cut off.",
+        unit="seconds",
+        span=(0, 25),
+    )
