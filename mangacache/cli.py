@@ -111,7 +111,7 @@ async def _demo(arguments: argparse.Namespace) -> int:
     async with _open_local(arguments, redis=not arguments.no_redis) as stack:
         os.environ.update(stack.environment())  # this process and its workers: a command, not the library
         settings = Settings.from_env()
-        print(f"DynamoDB: {stack.dynamodb.meaning}", file=sys.stderr)
+        print(f"DynamoDB: {stack.engine.meaning}", file=sys.stderr)
         await _create(settings)
         return await _report(arguments, settings, options, engines=stack.describe())
 
@@ -162,7 +162,7 @@ async def _local(arguments: argparse.Namespace) -> int:
         variables = stack.environment()
         os.environ.update(variables)
         await _create(Settings.from_env())
-        print(f"# {stack.dynamodb.meaning}")
+        print(f"# {stack.engine.meaning}")
         for name, value in variables.items():
             print(f"export {name}={value}")
         print("# Both servers run until this command ends: press Ctrl-C.", flush=True)

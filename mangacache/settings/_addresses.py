@@ -198,9 +198,8 @@ def _host_port(location: str) -> tuple[str, int | None]:
 
 
 def _ipv6(text: str) -> str:
-    if (
-        "%" not in text
-    ):  # a zone belongs to one machine's interface, and clients disagree on how it is written
+    # A zone (%eth0) belongs to one machine's interface, and clients disagree on how it is written.
+    if "%" not in text:
         try:
             return str(ipaddress.IPv6Address(text))
         except ValueError:

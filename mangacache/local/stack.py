@@ -1,0 +1,138 @@
+"""The embedded stack: Valkey and a local DynamoDB, up together and down together."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from mangacache.errors import Invalid
+from mangacache.local.dynamodb import Engine, EngineName, dynamodb_process, find_engine
+from mangacache.local.valkey import valkey_process, valkey_version
+from mangacache.tasks import both
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from mangacache.local.process import ServerProcess
+
+TABLE_NAME: Final = "manga-assist-sessions"
+
+
+class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How to start the stack.
+
+    Attributes:
+        engine: which DynamoDB; `auto` takes dynoxide where it is found, else moto.
+        redis: start Valkey too.
+        data_folder: keep the data there; None keeps nothing.
+        redis_port, dynamodb_port: None takes free ones.
+        unix_socket: reach Valkey by a unix socket instead of a port.
+        redis_memory: Valkey's `maxmemory`.
+    """
+
+    engine: EngineName = "auto"
+    redis: bool = True
+    data_folder: Path | None = None
+    redis_port: int | None = None
+    dynamodb_port: int | None = None
+    unix_socket: bool = False
+    redis_memory: str = "256mb"
+
+
+class LocalStack:
+    """A running stack. Made by `open`; its servers end with the block, or with this process, however it ends.
+
+    Attributes:
+        engine: the DynamoDB engine.
+        dynamodb, valkey: their processes; Valkey's is None where it was not wanted.
+    """
+
+    def __init__(
+        self, engine: Engine, dynamodb: ServerProcess, valkey: ServerProcess | None, unix_socket: Path | None
+    ) -> None:
+        self.engine = engine
+        self.dynamodb = dynamodb
+        self.valkey = valkey
+        self._unix_socket = unix_socket
+
+    @property
+    def dynamodb_url(self) -> str:
+        """The endpoint of DynamoDB."""
+        return f"http://127.0.0.1:{self.dynamodb.port}"
+
+    @property
+    def redis_url(self) -> str | None:
+        """The address of Valkey, None where there is none."""
+        if self.valkey is None:
+            return None
+        return f"unix://{self._unix_socket}" if self._unix_socket else f"redis://127.0.0.1:{self.valkey.port}"
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which `Settings.from_env` and the AWS tools find the stack."""
+        variables = {
+            "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url,
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "SESSION_TABLE": TABLE_NAME,
+        }
+        if self.redis_url is not None:
+            variables["REDIS_ENDPOINT"] = self.redis_url
+        return variables
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is running, for reports."""
+        return {
+            "dynamodb": f"{self.engine.name} {self.engine.version}",
+            "redis": f"valkey {valkey_version()}" if self.valkey is not None else None,
+        }
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, options: LocalOptions | None = None) -> AsyncIterator[LocalStack]:
+        """Start the servers, and end them with the block.
+
+        Raises:
+            NotFound: a server is not installed; the message says how to install it.
+            Invalid: a port that is in use, a folder that cannot be made.
+            Transient: a server did not come up.
+        """
+        options = options if options is not None else LocalOptions()
+        engine = find_engine(options.engine)
+        with tempfile.TemporaryDirectory(prefix="mangacache-") as temporary:
+            folder = _made(options.data_folder) if options.data_folder is not None else Path(temporary)
+            keep = options.data_folder is not None
+            unix_socket = Path(temporary, "valkey.sock") if options.unix_socket else None
+            dynamodb = dynamodb_process(engine, port=options.dynamodb_port, folder=folder, keep=keep)
+            valkey = None
+            if options.redis:
+                valkey = valkey_process(
+                    folder=folder,
+                    port=options.redis_port,
+                    unix_socket=unix_socket,
+                    keep=keep,
+                    memory=options.redis_memory,
+                )
+            try:
+                await both(dynamodb.start(), valkey.start() if valkey is not None else _nothing())
+                yield cls(engine, dynamodb, valkey, unix_socket)
+            finally:
+                if valkey is not None:
+                    await valkey.stop()
+                await dynamodb.stop()
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Invalid(f"the data folder {folder} cannot be made: {error}") from error
+    return folder.resolve()
+
+
+async def _nothing() -> None:
+    pass
