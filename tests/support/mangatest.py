@@ -1,0 +1,167 @@
+"""What the suites share besides fixtures: clocks that can be set, a table that several workers share, a lossy network."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mangacache import MangaCache, Settings
+from mangacache.clock import SystemClock, system_random
+from mangacache.store import Store, Transport
+from mangacache.store.transport import Throttled, Unanswered
+from mangacache.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T")
+
+HANG_GUARD_S = 120.0
+
+
+class SetClock(SystemClock):
+    """The machine's clocks, moved: a wall clock that is wrong, or sessions that have grown older."""
+
+    def __init__(self) -> None:
+        self.wall_offset_s = 0.0
+        self.age_offset_s = 0.0
+
+    def time_s(self) -> float:
+        return super().time_s() + self.wall_offset_s
+
+    def age_s(self) -> float:
+        return super().age_s() + self.age_offset_s
+
+
+class HastyClock(SetClock):
+    """A clock whose sleeps end at once, having moved the clock on."""
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() + self.age_offset_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.age_offset_s += seconds
+        self.wall_offset_s += seconds
+        await asyncio.sleep(0)
+
+
+class LoopThread:
+    """An event loop in a thread of its own, for what must outlive a single test's loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(HANG_GUARD_S)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class Lossy:
+    """A transport that loses requests and replies, or delays a request until after its time-out, as a network does."""
+
+    def __init__(self, inner: Transport, *, seed: int, share: float = 0.3) -> None:
+        self._inner = inner
+        self._random = random.Random(seed)
+        self._share = share
+        self.late: list[asyncio.Task[Any]] = []
+        self.lost = 0
+
+    async def request(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        if operation == "DescribeTable" or self._random.random() > self._share:
+            return await self._inner.request(operation, parameters)
+        self.lost += 1
+        kind = self._random.choice(["request", "reply", "late", "throttle"])
+        if kind == "throttle":
+            raise Throttled("for the test")
+        if kind == "reply":
+            try:
+                await self._inner.request(operation, parameters)
+            except Exception as error:
+                raise Unanswered("the reply was lost") from error
+        if kind == "late":
+            self.late.append(asyncio.create_task(self._inner.request(operation, parameters)))
+        raise Unanswered("lost")
+
+    async def settle(self) -> None:
+        await asyncio.gather(*self.late, return_exceptions=True)
+
+
+class World:
+    """A table on some engine, and caches that share it like workers do.
+
+    Attributes:
+        settings: of the table.
+        wrap: put around each transport that is opened, for counting and faults.
+    """
+
+    def __init__(self, settings: Settings, connect: Callable[[], Any]) -> None:
+        self.settings = settings
+        self._connect = connect
+
+    @asynccontextmanager
+    async def cache(
+        self,
+        *,
+        clock: SystemClock | None = None,
+        wrap: Callable[[Transport], Transport] | None = None,
+        **changes: Any,
+    ) -> AsyncIterator[MangaCache]:
+        settings = self.settings.replace(**changes) if changes else self.settings
+        async with self._connect() as transport:
+            wrapped = wrap(transport) if wrap is not None else transport
+            async with MangaCache.open(settings, clock=clock, transport=wrapped) as cache:
+                yield cache
+
+    @asynccontextmanager
+    async def store(self) -> AsyncIterator[Store]:
+        async with self._connect() as transport:
+            yield Store(
+                transport,
+                settings=self.settings,
+                clock=SystemClock(),
+                random=system_random(),
+                telemetry=Telemetry(),
+            )
+
+    @asynccontextmanager
+    async def transport(self) -> AsyncIterator[Transport]:
+        async with self._connect() as transport:
+            yield transport
+
+    async def put(self, **attributes: Any) -> None:
+        """Put an item as another program would."""
+        async with self.transport() as transport:
+            await transport.request("PutItem", {"TableName": self.settings.table_name, "Item": attributes})
+
+    async def items(self) -> list[dict[str, Any]]:
+        """Return every item of the table."""
+        found: list[dict[str, Any]] = []
+        async with self.transport() as transport:
+            start: dict[str, Any] | None = None
+            while True:
+                page = {"ExclusiveStartKey": start} if start else {}
+                answer = await transport.request(
+                    "Scan", {"TableName": self.settings.table_name, "ConsistentRead": True, **page}
+                )
+                found.extend(answer["Items"])
+                if not (start := answer.get("LastEvaluatedKey")):
+                    return found
+
+    async def delete_items(self, chosen: Callable[[dict[str, Any]], bool]) -> int:
+        """Delete items behind everybody's back, as DynamoDB's own expiry does."""
+        doomed = [item for item in await self.items() if chosen(item)]
+        async with self.transport() as transport:
+            for item in doomed:
+                key = {"PK": item["PK"], "SK": item["SK"]}
+                await transport.request("DeleteItem", {"TableName": self.settings.table_name, "Key": key})
+        return len(doomed)
