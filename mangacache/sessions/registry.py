@@ -12,6 +12,7 @@ import msgspec
 from mangacache.errors import Closed, MangaCacheError, Transient, VersionGone
 from mangacache.model import Consistency, Context, Version
 from mangacache.sessions.actor import Actor, Flight, Mailboxes
+from mangacache.store.append import check_customer, is_anothers
 from mangacache.store.effects import Done, Sweep, Touch
 from mangacache.tasks import TaskOwner
 
@@ -85,10 +86,18 @@ class Sessions:
     # Reading
 
     async def context(
-        self, session_id: str, *, turns: int, at_least: Version | None, consistency: Consistency
+        self,
+        session_id: str,
+        *,
+        turns: int,
+        at_least: Version | None,
+        consistency: Consistency,
+        customer_id: str | None,
     ) -> Context:
         """Return the session's context; see `Session.context`."""
         actor = self.actor(session_id)
+        if actor.known is not None and is_anothers(actor.known.meta, customer_id, self.clock.time_s()):
+            consistency = Consistency.LATEST  # it may have been deleted and begun again by this customer
         if self._may_answer_from_memory(actor, at_least, consistency):
             return self._answer(actor, turns=turns, source="memory")
         try:
@@ -100,6 +109,7 @@ class Sessions:
             if known_before.foreign or (at_least is not None and not known_before.version.covers(at_least)):
                 raise
             return self._answer(actor, turns=turns, source="memory", stale=True)
+        check_customer(known.meta, customer_id, self.clock.time_s())
         if at_least is not None and not known.version.covers(at_least):
             raise VersionGone(
                 f"the token {at_least} is newer than the source of truth ({known.version}): the table was restored, "
@@ -199,6 +209,8 @@ class Sessions:
                 raise
             self._learned(actor, after, sent_at_s)
             actor.window_at_s = max(actor.window_at_s, sent_age_s)
+            if known is None:  # the decision began with a strong read, and holds what was written since
+                actor.validated_at_s = max(actor.validated_at_s, sent_age_s)
             await self._tier.commit(session_id, after)
             return result
 

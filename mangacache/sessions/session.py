@@ -69,13 +69,16 @@ class Session:
 
         Raises:
             VersionGone: the token is newer than the source of truth.
+            Conflict: the session is another customer's.
             Transient: DynamoDB cannot be reached, and nothing known will do.
         """
         self._check()
         if not isinstance(turns, int) or not 1 <= turns <= WINDOW:
             raise Invalid(f"a context holds 1 to {WINDOW} turns, not {turns!r}: use `history` for more")
         least = Version.parse(at_least) if at_least is not None else None
-        return await self._sessions.context(self.id, turns=turns, at_least=least, consistency=consistency)
+        return await self._sessions.context(
+            self.id, turns=turns, at_least=least, consistency=consistency, customer_id=self.customer_id
+        )
 
     async def append(
         self,
@@ -139,7 +142,9 @@ class Session:
         self._check()
         store = self._sessions.store
         now_s = self._sessions.clock.time_s()
-        return await store.loader.history(self.id, before=before, after=after, limit=limit, now_s=now_s)
+        return await store.loader.history(
+            self.id, before=before, after=after, limit=limit, now_s=now_s, customer_id=self.customer_id
+        )
 
     async def update(
         self,

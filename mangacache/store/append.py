@@ -58,6 +58,8 @@ class Append:
         """
         fresh = known is None
         known = known if known is not None else cast("Snapshot", (yield Load()))
+        if not fresh and is_anothers(known.meta, self._customer_id, self._stamp.now_s):
+            known, fresh = cast("Snapshot", (yield Load())), True  # it may have been deleted and begun again
         if self._after is not None and not known.version.covers(self._after):
             if not fresh:
                 known = cast("Snapshot", (yield Load()))
@@ -91,7 +93,7 @@ class Append:
                 "this session was written by somebody else, whose turns have no numbers: "
                 "call `adopt()` on it once its other writers have stopped, then append"
             )
-        check_customer(known, self._customer_id, self._stamp.now_s)
+        check_customer(known.meta, self._customer_id, self._stamp.now_s)
 
     def _learn(self, turns: Sequence[Turn]) -> None:
         for turn in turns:
@@ -119,7 +121,7 @@ class Append:
 
     def _put(self, known: Snapshot, first: int, rest: tuple[Draft, ...]) -> Steps[tuple[bool, Snapshot]]:
         drafts = self._numbered(first, rest)
-        outcome = yield Put(known.version.incarnation, first, drafts)
+        outcome = yield Put(known.version.incarnation, first, drafts, self._stamp.nonce)
         if isinstance(outcome, Done):
             return True, self._stored(known, drafts)
         refused = cast("Refused", outcome)
@@ -150,7 +152,7 @@ class Append:
             expires_at=self._stamp.meta_expires_at,
             unswept=previous is not None and previous.unswept,
         )
-        outcome = yield Begin(meta, previous, first, drafts)
+        outcome = yield Begin(meta, previous, first, drafts, self._stamp.nonce)
         if isinstance(outcome, Done):
             version = Version(meta.incarnation or 1, known.version.number, meta.revision)
             begun = Snapshot(meta=meta, version=version, turns=known.turns)
@@ -192,14 +194,18 @@ class Append:
         return tuple(results)
 
 
-def check_customer(known: Snapshot, customer_id: str | None, now_s: float) -> None:
+def is_anothers(meta: MetaRecord | None, customer_id: str | None, now_s: float) -> bool:
+    """Tell whether a live session belongs to another customer than the caller says; unknown on either side is not."""
+    if customer_id is None or meta is None or meta.customer_id is None:
+        return False
+    return meta.customer_id != customer_id and is_live(meta.expires_at, now_s)
+
+
+def check_customer(meta: MetaRecord | None, customer_id: str | None, now_s: float) -> None:
     """Refuse a session that belongs to another customer than the caller says.
 
     Raises:
         Conflict: it does.
     """
-    meta = known.meta
-    if customer_id is None or meta is None or meta.customer_id is None or meta.revision == 0:
-        return
-    if meta.customer_id != customer_id and is_live(meta.expires_at, now_s):
+    if is_anothers(meta, customer_id, now_s):
         raise Conflict("this session belongs to another customer: check the session's id, or begin a new one")

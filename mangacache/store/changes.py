@@ -13,7 +13,7 @@ import msgspec
 
 from mangacache.errors import Conflict, Invalid, NotFound
 from mangacache.model import Summary, Updated, Version
-from mangacache.store.append import check_customer
+from mangacache.store.append import check_customer, is_anothers
 from mangacache.store.effects import Change, Done, Load, Refused, Stamp, Steps
 from mangacache.store.items import MetaRecord, read_meta
 
@@ -93,6 +93,7 @@ class Update:
         expected = self._if_version
         return (
             known.must_begin(self._stamp.now_s)
+            or is_anothers(known.meta, self._customer_id, self._stamp.now_s)
             or (expected is not None and (known.version.incarnation, known.version.revision)
                 != (expected.incarnation, expected.revision))
             or (self._upto is not None and self._upto > known.version.number)
@@ -103,7 +104,7 @@ class Update:
             raise Conflict("this session was written by somebody else: call `adopt()` on it first")
         if known.meta is None or known.must_begin(self._stamp.now_s):
             raise NotFound("there is no such session to change: it begins with its first append")
-        check_customer(known, self._customer_id, self._stamp.now_s)
+        check_customer(known.meta, self._customer_id, self._stamp.now_s)
         expected, version = self._if_version, known.version
         if expected is not None and (expected.incarnation, expected.revision) != (
             version.incarnation,

@@ -47,7 +47,7 @@ class Delete:
         in_doubt = False
         now = cast("Snapshot", (yield Load()))
         for _ in range(MAX_COLLISIONS):
-            check_customer(now, self._customer_id, self._stamp.now_s)
+            check_customer(now.meta, self._customer_id, self._stamp.now_s)
             version = now.version
             if self._spared(now) or (now.meta is None and not now.turns and not now.foreign):
                 return Deleted(version, existed=in_doubt, swept=True), now
@@ -58,7 +58,7 @@ class Delete:
                 return Deleted(version, existed=in_doubt, swept=swept), now
             tombstone = self._tombstone(now)
             sealed = version.number + 1
-            outcome = yield Bury(version.incarnation, sealed, tombstone, now.meta)
+            outcome = yield Bury(version.incarnation, sealed, tombstone, now.meta, self._stamp.nonce)
             if isinstance(outcome, Done):
                 dead = Snapshot(meta=tombstone, version=Version(version.incarnation + 1, 0, 0))
                 swept = bool((yield Sweep(version.incarnation + 1)))

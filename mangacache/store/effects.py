@@ -48,11 +48,16 @@ class LookBack(msgspec.Struct, frozen=True):
 
 
 class Put(msgspec.Struct, frozen=True):
-    """Store turns under the numbers from `first` on, if none of them is taken. Outcome: `Done` or `Refused`."""
+    """Store turns under the numbers from `first` on, if none of them is taken. Outcome: `Done` or `Refused`.
+
+    Attributes:
+        nonce: makes a transaction's request token this call's own; the same when the request is repeated.
+    """
 
     incarnation: int
     first: int
     drafts: tuple[Draft, ...]
+    nonce: str
 
 
 class Begin(msgspec.Struct, frozen=True):
@@ -62,6 +67,7 @@ class Begin(msgspec.Struct, frozen=True):
     previous: MetaRecord | None
     first: int
     drafts: tuple[Draft, ...]
+    nonce: str
 
 
 class Touch(msgspec.Struct, frozen=True):
@@ -97,6 +103,7 @@ class Bury(msgspec.Struct, frozen=True):
     sealed: int
     tombstone: MetaRecord
     previous: MetaRecord | None
+    nonce: str
 
 
 class Sweep(msgspec.Struct, frozen=True):
@@ -138,6 +145,7 @@ class Stamp(msgspec.Struct, frozen=True):
         turn_expires_at: ttl of a turn or summary stored now.
         meta_expires_at: ttl of META written now: a day longer, so that META outlives its turns.
         seal_expires_at: ttl of a seal, an hour.
+        nonce: random, by which what this call sends is told from what other calls send.
     """
 
     now_s: float
@@ -145,3 +153,4 @@ class Stamp(msgspec.Struct, frozen=True):
     turn_expires_at: int
     meta_expires_at: int
     seal_expires_at: int
+    nonce: str

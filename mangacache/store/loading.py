@@ -9,6 +9,7 @@ import msgspec
 from mangacache.errors import Invalid, Transient
 from mangacache.model import WINDOW, History, Turn
 from mangacache.store import keys
+from mangacache.store.append import check_customer
 from mangacache.store.items import is_live, is_seal, key, read_meta, read_summary, read_turn
 from mangacache.store.snapshot import Reread, Snapshot, interpreted
 from mangacache.tasks import both
@@ -116,7 +117,14 @@ class Loader:
         return found
 
     async def history(
-        self, session_id: str, *, before: str | None, after: str | None, limit: int, now_s: float
+        self,
+        session_id: str,
+        *,
+        before: str | None,
+        after: str | None,
+        limit: int,
+        now_s: float,
+        customer_id: str | None = None,
     ) -> History:
         """Return a page of turns; see `Session.history`."""
         if not 1 <= limit <= MAX_PAGE:
@@ -124,6 +132,7 @@ class Loader:
         if before is not None and after is not None:
             raise Invalid("history takes `before` or `after`, not both")
         meta = await self.meta(session_id)
+        check_customer(meta, customer_id, now_s)
         cursor = after if after is not None else before
         low = keys.TURN + (after or "")
         high = keys.TURN + before if before is not None else _BEYOND_TURNS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import aioboto3
 from aiobotocore.config import AioConfig
 
-from mangacache.clock import timestamp
+from mangacache.clock import random_id, timestamp
 from mangacache.store.adoption import Adoption
 from mangacache.store.customers import Customers
 from mangacache.store.effects import (
@@ -61,6 +61,7 @@ class Store:
         self, transport: Transport, *, settings: Settings, clock: Clock, random: Random, telemetry: Telemetry
     ) -> None:
         self._clock = clock
+        self._random = random
         self._retention_s = settings.retention_days * _DAY_S
         self._telemetry = telemetry
         requests = Requests(transport, settings=settings, clock=clock, random=random, telemetry=telemetry)
@@ -79,7 +80,14 @@ class Store:
         """Return now, and when what is written now expires."""
         now_s = self._clock.time_s()
         turn_expires_at = int(now_s) + self._retention_s
-        return Stamp(now_s, timestamp(now_s), turn_expires_at, turn_expires_at + _DAY_S, int(now_s) + _SEAL_S)
+        return Stamp(
+            now_s=now_s,
+            at=timestamp(now_s),
+            turn_expires_at=turn_expires_at,
+            meta_expires_at=turn_expires_at + _DAY_S,
+            seal_expires_at=int(now_s) + _SEAL_S,
+            nonce=random_id(self._random),
+        )
 
     async def run(self, session_id: str, steps: Steps[R]) -> R:
         """Drive a decision to its end: perform each effect it asks for, and tell it the outcome."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FREE: Final = "attribute_not_exists(PK)"
 _BATCH: Final = 25
 _MAX_BATCH_TRIES: Final = 12
+_TOKEN_LENGTH: Final = 36  # the most that a ClientRequestToken may have
 _SAME_META: Final = "incarnation = :incarnation AND revision = :revision"
 
 
@@ -43,7 +44,7 @@ class Writer:
         items = [self._turn_item(session_id, effect.incarnation, draft) for draft in effect.drafts]
         if len(items) > 1:
             return await self._transact(
-                [self._put_if_free(item) for item in items], token=_token(session_id, effect.incarnation, effect.drafts)
+                [self._put_if_free(item) for item in items], token=_token(effect.nonce, effect.incarnation, effect.drafts)
             )
         return await self._conditional("PutItem", self._put_if_free(items[0]))
 
@@ -55,7 +56,7 @@ class Writer:
             **_if_still(effect.previous),
         }
         puts = [self._put_if_free(self._turn_item(session_id, incarnation, draft)) for draft in effect.drafts]
-        token = _token(session_id, incarnation, effect.drafts, revision=effect.meta.revision, at=effect.meta.created_at)
+        token = _token(effect.nonce, incarnation, effect.drafts, revision=effect.meta.revision)
         return await self._transact([meta_put, *puts], token=token)
 
     async def touch(self, session_id: str, effect: Touch) -> Done | Refused:
@@ -93,8 +94,7 @@ class Writer:
         }
         seal_key = keys.turn_key(effect.incarnation, effect.sealed)
         seal = self._put_if_free(seal_item(session_id, seal_key, effect.tombstone.expires_at))
-        basis = f"bury {session_id} {effect.incarnation} {effect.sealed} {effect.tombstone.expires_at}"
-        return await self._transact([meta_put, seal], token=sha256(basis.encode()).hexdigest()[:36])
+        return await self._transact([meta_put, seal], token=_hashed(effect.nonce, effect.incarnation, effect.sealed))
 
     async def sweep(self, session_id: str, incarnation: int, *, seal_expires_at: int) -> bool:
         """Overwrite every turn below `incarnation` by an empty seal and delete its summaries.
@@ -197,11 +197,13 @@ class Writer:
         return Done()
 
 
-def _token(session_id: str, incarnation: int, drafts: Sequence[Draft], *, revision: int = 0, at: str = "") -> str:
+def _token(nonce: str, incarnation: int, drafts: Sequence[Draft], *, revision: int = 0) -> str:
     """Return a transaction's request token: the same for a repeated request, another for each number tried."""
-    parts = [session_id, str(incarnation), str(revision), at, drafts[0].turn.created_at, str(drafts[0].turn.number)]
-    parts += [draft.turn.turn_id for draft in drafts]
-    return sha256("\0".join(parts).encode()).hexdigest()[:36]
+    return _hashed(nonce, incarnation, revision, drafts[0].turn.number, *(draft.turn.turn_id for draft in drafts))
+
+
+def _hashed(*parts: object) -> str:
+    return sha256("\0".join(map(str, parts)).encode()).hexdigest()[:_TOKEN_LENGTH]
 
 
 def _if_still(previous: MetaRecord | None, *, with_revision: bool = True) -> dict[str, Any]:

@@ -271,13 +271,17 @@ async def test_what_is_no_id_is_refused(world, session_id):
             cache.session(session_id)
 
 
-async def test_another_customers_session_is_neither_read_into_nor_written(world):
+async def test_another_customers_session_is_neither_read_nor_written(world):
     async with world.cache() as cache:
         await cache.session("s", customer_id="c-1").append(role="user", content="x", turn_id="t")
         with pytest.raises(Conflict, match="another customer"):
             await cache.session("s", customer_id="c-2").append(role="user", content="y", turn_id="u")
         with pytest.raises(Conflict, match="another customer"):
             await cache.session("s", customer_id="c-2").delete()
+        with pytest.raises(Conflict, match="another customer"):
+            await cache.session("s", customer_id="c-2").context()
+        with pytest.raises(Conflict, match="another customer"):
+            await cache.session("s", customer_id="c-2").history()
     assert len([item for item in await world.items() if "turn_id" in item]) == 1
 
 

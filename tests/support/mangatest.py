@@ -38,15 +38,17 @@ class SetClock(SystemClock):
 
 
 class HastyClock(SetClock):
-    """A clock whose sleeps end at once, having moved the clock on."""
+    """A clock whose long sleeps end at once, having moved the clock on."""
 
     def monotonic_s(self) -> float:
         return super().monotonic_s() + self.age_offset_s
 
     async def sleep(self, seconds: float) -> None:
+        if seconds <= 1:
+            return await super().sleep(seconds)
         self.age_offset_s += seconds
         self.wall_offset_s += seconds
-        await asyncio.sleep(0)
+        return await asyncio.sleep(0)
 
 
 class LoopThread:
