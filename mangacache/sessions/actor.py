@@ -14,6 +14,7 @@ from mangacache.store.snapshot import Snapshot, joined
 from mangacache.tasks import outlast
 
 if TYPE_CHECKING:
+    from mangacache.model import Version
     from collections.abc import Awaitable, Callable, Coroutine
 
     from mangacache.clock import Clock
@@ -53,6 +54,7 @@ class Actor:
         known: the memory tier's copy, None where nothing is known.
         validated_at_s: `clock.age_s` when the strong read was sent that last confirmed all of `known`.
         window_at_s: the same for its turns alone, which a successful put confirms too.
+        first_version: the version at which `known` began.
         grew_at_s: `clock.monotonic_s` when `known` last became newer.
         touched_at_s: wall clock of META's last write, as far as known.
         flights: reads under way, at most one sent and one waiting.
@@ -60,13 +62,14 @@ class Actor:
     """
 
     __slots__ = (
-        "draining", "flights", "grew_at_s", "known", "last_used_s", "mailbox", "session_id", "swept",
+        "draining", "first_version", "flights", "grew_at_s", "known", "last_used_s", "mailbox", "session_id", "swept",
         "touched_at_s", "validated_at_s", "window_at_s",
     )  # fmt: skip
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         self.known: Snapshot | None = None
+        self.first_version: Version | None = None
         self.validated_at_s = float("-inf")
         self.window_at_s = float("-inf")
         self.grew_at_s = float("-inf")
@@ -95,6 +98,8 @@ class Actor:
         """
         before = self.known
         self.known = joined(before, read, grew_after_sent=self.grew_at_s > sent_at_s)
+        if before is None:
+            self.first_version = self.known.version
         if before is None or self.known.version != before.version:
             self.grew_at_s = now_s
         return self.known

@@ -191,10 +191,17 @@ class Sessions:
     async def write(
         self,
         session_id: str,
-        begin: Callable[[Snapshot | None], Steps[tuple[Any, Snapshot]]],
+        begin: Callable[[Snapshot | None, Version | None], Steps[tuple[Any, Snapshot]]],
     ) -> Any:
-        """Run a decision in the session's turn and return its result, once it is durable and committed."""
+        """Run a decision in the session's turn and return its result, once it is durable and committed.
+
+        Args:
+            session_id: whose turn it is.
+            begin: given what is known, and what was known when the call had to wait for its turn, begins the decision.
+        """
         actor = self.actor(session_id)
+        waited = actor.draining
+        queued_at = actor.known.version if waited and actor.known is not None else None
 
         async def operation() -> Any:
             known = actor.known
@@ -202,7 +209,8 @@ class Sessions:
             if known is not None and (known.foreign or self._window_too_old(actor)):
                 known = None
             try:
-                result, after = await self.store.run(session_id, begin(known))
+                since = queued_at if queued_at is not None or not waited else actor.first_version
+                result, after = await self.store.run(session_id, begin(known, since))
             except MangaCacheError:
                 # Whatever went wrong, what is known may be what misled the decision: read it anew next time.
                 actor.forget()

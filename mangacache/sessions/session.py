@@ -208,7 +208,7 @@ class Session:
         )
 
     async def _change(self, decision: Update) -> Updated:
-        return cast("Updated", await self._sessions.write(self.id, decision.steps))
+        return cast("Updated", await self._sessions.write(self.id, lambda known, _: decision.steps(known)))
 
     async def delete(self) -> Deleted:
         """Delete the session: nothing of it is returned by any call any more; it may begin again.
@@ -235,7 +235,7 @@ class Session:
 
 async def delete(sessions: Sessions, session_id: str, decision: Delete) -> Deleted:
     """Carry out a delete; a foreign session is erased item by item."""
-    result = cast("Deleted", await sessions.write(session_id, decision.steps))
+    result = cast("Deleted", await sessions.write(session_id, lambda known, _: decision.steps(known)))
     if result.swept or result.existed:
         return result
     if not (await sessions.store.loader.load(session_id)).foreign:

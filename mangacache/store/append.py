@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 import msgspec
 
 from mangacache.errors import Conflict, Transient, VersionGone
-from mangacache.model import Appended, Version
+from mangacache.model import WINDOW, Appended, Version
 from mangacache.store.effects import Begin, Done, Draft, Load, LookBack, Put, Refused, Stamp, Steps, Tail, Touch
 from mangacache.store.items import MetaRecord, is_live, is_seal, read_meta
 from mangacache.store.snapshot import RESERVE, Snapshot
@@ -46,10 +46,18 @@ class Append:
         self._found: dict[str, int] = {}
         self._before_us: set[str] = set()
         self._in_doubt = False
-        self._looked_back = after is None
+        self._search_after = after
 
-    def steps(self, known: Snapshot | None) -> Steps[tuple[tuple[Appended, ...], Snapshot]]:
+    def steps(
+        self, known: Snapshot | None, queued_at: Version | None = None
+    ) -> Steps[tuple[tuple[Appended, ...], Snapshot]]:
         """Return the results, one for each turn in order, and what is known then.
+
+        Args:
+            known: what the worker knows; None reads it first.
+            queued_at: the version that was known when the call began to wait for its turn, where it did. A retry is
+                promised to be found while fewer than 32 turns have been stored when it *begins*; what was stored
+                while it waited is looked through as well.
 
         Raises:
             Conflict: the session is foreign, or another customer's.
@@ -58,6 +66,8 @@ class Append:
         """
         fresh = known is None
         known = known if known is not None else cast("Snapshot", (yield Load()))
+        if self._after is None and queued_at is not None:
+            self._search_after = Version(queued_at.incarnation, max(0, queued_at.number - WINDOW))
         if not fresh and is_anothers(known.meta, self._customer_id, self._stamp.now_s):
             known, fresh = cast("Snapshot", (yield Load())), True  # it may have been deleted and begun again
         if self._after is not None and not known.version.covers(self._after):
@@ -68,8 +78,8 @@ class Append:
         for _ in range(MAX_COLLISIONS):
             self._check(known)
             self._learn(known.turns)
-            if not self._looked_back:
-                yield from self._look_back(known)
+            if self._search_after is not None:
+                yield from self._look_back(known, self._search_after)
             rest = tuple(draft for draft in self._drafts if draft.turn.turn_id not in self._found)
             if not rest:
                 return self._results(known), known
@@ -102,8 +112,7 @@ class Append:
                 if not self._in_doubt:
                     self._before_us.add(turn.turn_id)
 
-    def _look_back(self, known: Snapshot) -> Steps[None]:
-        after = cast("Version", self._after)
+    def _look_back(self, known: Snapshot, after: Version) -> Steps[None]:
         first = after.number + 1 if after.incarnation == known.version.incarnation else 1
         last = (known.turns[0].number if known.turns else known.version.number + 1) - 1
         if first <= last and not self._turn_ids <= self._found.keys():
@@ -111,7 +120,7 @@ class Append:
             for turn_id, number in cast("dict[str, int]", found).items():
                 self._found.setdefault(turn_id, number)
                 self._before_us.add(turn_id)
-        self._looked_back = True
+        self._search_after = None
 
     def _numbered(self, first: int, rest: tuple[Draft, ...]) -> tuple[Draft, ...]:
         return tuple(

@@ -308,3 +308,14 @@ async def test_a_worker_whose_clock_is_wrong_changes_nothing_about_numbers_and_o
             assert done.number == i + 1
         context = await w2.session("s").context(turns=32, consistency=STRONG)
     assert [turn.content for turn in context.turns] == [f"{i}" for i in range(12)]
+
+
+async def test_a_retry_that_waits_in_the_mailbox_while_a_window_of_turns_is_stored_is_found(world):
+    """The promise counts from when the retry begins, not from when its turn comes."""
+    async with world.cache() as one, world.cache() as two:
+        first = await one.session("s").append(role="user", content="x", turn_id="x")
+        await two.session("s").append(role="user", content="y", turn_id="y")
+        calls = [two.session("s").append(role="user", content=f"{i}", turn_id=f"t{i}") for i in range(45)]
+        calls.append(two.session("s").append(role="user", content="x", turn_id="x"))
+        done = await asyncio.gather(*calls)
+    assert (done[-1].number, done[-1].duplicate) == (first.number, True)
