@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 a replay found something wrong, 2 it could not run."""
     arguments = _parser().parse_args(argv)
@@ -88,7 +87,11 @@ def _add_replay_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--concurrency", type=int, default=64, metavar="N", help="messages under way at once (64)")
     parser.add_argument("--limit", type=int, metavar="N", help="replay only the first N conversations")
     parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes that take a session's messages in turn (1)"
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that take a session's messages in turn (1)",
     )
     parser.add_argument(
         "--timing",
@@ -102,7 +105,8 @@ def _add_replay_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-redis", action="store_true", help="leave Redis out")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the report to a file")
     parser.add_argument(
-        "--prefix", help="put before every session id; by default a new one, so that a replay meets no earlier one"
+        "--prefix",
+        help="put before every session id; by default a new one, so that a replay meets no earlier one",
     )
 
 
@@ -192,9 +196,7 @@ async def _create_tables(arguments: argparse.Namespace) -> int:
 
 async def _create(settings: Settings) -> list[str]:
     async with open_transport(settings) as transport:
-        store = Store(
-            transport, settings=settings, clock=SystemClock(), random=system_random(), telemetry=Telemetry()
-        )
+        store = Store(transport, settings=settings, clock=SystemClock(), random=system_random(), telemetry=Telemetry())
         return await store.schema.create()
 
 

@@ -7,7 +7,7 @@ class MangaCacheError(Exception):
     """Base of every error this package raises on purpose."""
 
 
-class Transient(MangaCacheError):  # noqa: N818 - the design's name: a state of affairs, not a fault of the caller
+class Transient(MangaCacheError):
     """What failed may succeed when tried again; nothing acknowledged was lost.
 
     An append, update or delete that raises this may or may not have happened: repeat it with the same
@@ -22,7 +22,7 @@ class Transient(MangaCacheError):  # noqa: N818 - the design's name: a state of 
         self.retry_after_s = retry_after_s
 
 
-class Rejected(MangaCacheError):  # noqa: N818
+class Rejected(MangaCacheError):
     """Refused before anything was done, because a limit is reached: a mailbox, a rate, degraded reads.
 
     Attributes:
@@ -34,7 +34,7 @@ class Rejected(MangaCacheError):  # noqa: N818
         self.retry_after_s = retry_after_s
 
 
-class Conflict(MangaCacheError):  # noqa: N818
+class Conflict(MangaCacheError):
     """Somebody else changed what this call builds on: load it again and decide anew."""
 
 
@@ -42,17 +42,17 @@ class VersionGone(Conflict):
     """The token is newer than the source of truth: the table was restored, or the session has expired."""
 
 
-class Invalid(MangaCacheError, ValueError):  # noqa: N818
+class Invalid(MangaCacheError, ValueError):
     """The input or the configuration is wrong; nothing was done. The message says what to change."""
 
 
-class Corrupt(MangaCacheError):  # noqa: N818
+class Corrupt(MangaCacheError):
     """Stored bytes cannot be read as what they should be."""
 
 
-class NotFound(MangaCacheError, LookupError):  # noqa: N818
+class NotFound(MangaCacheError, LookupError):
     """There is no such session, table or item."""
 
 
-class Closed(MangaCacheError):  # noqa: N818
+class Closed(MangaCacheError):
     """The instance is closed or draining, or is used from another process or event loop than its own."""

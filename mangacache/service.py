@@ -35,9 +35,7 @@ class MangaCache:
         telemetry: its own metrics and log.
     """
 
-    def __init__(
-        self, store: Store, *, settings: Settings, clock: Clock, random: Random, telemetry: Telemetry
-    ) -> None:
+    def __init__(self, store: Store, *, settings: Settings, clock: Clock, random: Random, telemetry: Telemetry) -> None:
         self.settings = settings
         self.telemetry = telemetry
         self._store = store
@@ -45,9 +43,7 @@ class MangaCache:
         self._process_id = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._sessions = Sessions(
-            store, NoTier(), settings=settings, clock=clock, random=random, telemetry=telemetry
-        )
+        self._sessions = Sessions(store, NoTier(), settings=settings, clock=clock, random=random, telemetry=telemetry)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -80,9 +76,10 @@ class MangaCache:
         random = random if random is not None else system_random()
         telemetry = Telemetry()
         if transport is None:
-            async with open_transport(settings) as opened, cls.open(
-                settings, clock=clock, random=random, transport=opened
-            ) as cache:
+            async with (
+                open_transport(settings) as opened,
+                cls.open(settings, clock=clock, random=random, transport=opened) as cache,
+            ):
                 yield cache
             return
         store = Store(transport, settings=settings, clock=clock, random=random, telemetry=telemetry)

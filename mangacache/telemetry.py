@@ -42,7 +42,10 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self.log = logger()
         self.requests = Counter(
-            "mangacache_dynamodb_requests", "Requests sent to DynamoDB.", ["operation"], registry=self.registry
+            "mangacache_dynamodb_requests",
+            "Requests sent to DynamoDB.",
+            ["operation"],
+            registry=self.registry,
         )
         self.request_seconds = Histogram(
             "mangacache_dynamodb_request_seconds",
@@ -52,19 +55,20 @@ class Telemetry:
             registry=self.registry,
         )
         self.retries = Counter(
-            "mangacache_dynamodb_retries", "Requests sent again.", ["operation", "reason"], registry=self.registry
+            "mangacache_dynamodb_retries",
+            "Requests sent again.",
+            ["operation", "reason"],
+            registry=self.registry,
         )
-        self.touches = Counter(
-            "mangacache_touches", "Writes of META outside the version.", registry=self.registry
-        )
-        self.contexts = Counter(
-            "mangacache_contexts", "Contexts answered.", ["source"], registry=self.registry
-        )
+        self.touches = Counter("mangacache_touches", "Writes of META outside the version.", registry=self.registry)
+        self.contexts = Counter("mangacache_contexts", "Contexts answered.", ["source"], registry=self.registry)
         self.collisions = Counter(
             "mangacache_append_collisions", "Appends that found their number taken.", registry=self.registry
         )
         self.survived = Counter(
-            "mangacache_survived", "Failures survived without an error to the caller.", ["what"],
+            "mangacache_survived",
+            "Failures survived without an error to the caller.",
+            ["what"],
             registry=self.registry,
         )
 

@@ -42,7 +42,7 @@ def dynoxide() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
-    """moto's address, for the cases in which it is faithful."""
+    """Moto's address, for the cases in which it is faithful."""
     for stack in _stack("moto"):
         yield stack.dynamodb_url
 
@@ -52,6 +52,7 @@ async def _world(endpoint: str | None) -> AsyncIterator[World]:
     settings = Settings(table_name=f"t-{uuid4().hex[:12]}", dynamodb_endpoint=endpoint, retry_base_s=0.001)
     if endpoint is None:
         from mangacache.testing import MemoryDynamoDB
+
         database = MemoryDynamoDB()
 
         @asynccontextmanager

@@ -30,6 +30,7 @@ class NoTier:
     async def get(self, session_id: str, *, least: Version | None, have: Snapshot | None) -> Snapshot | None:
         """Return None: nothing is held."""
         del session_id, least, have
+        return None
 
     async def commit(self, session_id: str, known: Snapshot) -> None:
         """Do nothing."""

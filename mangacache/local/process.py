@@ -181,7 +181,9 @@ def _check_port(name: str, port: int) -> None:
             ) from error
 
 
-async def answers(opening: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]], ask: bytes, sign: bytes) -> bool:
+async def answers(
+    opening: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]], ask: bytes, sign: bytes
+) -> bool:
     """Tell whether a server answers `ask` with something that begins with `sign`."""
     try:
         async with asyncio.timeout(2):

@@ -51,7 +51,9 @@ def valkey_process(
         Invalid: the socket's path is too long.
     """
     if unix_socket is not None and len(bytes(unix_socket)) > MAX_SOCKET_PATH_BYTES:
-        raise Invalid(f"the socket's path {unix_socket} is longer than {MAX_SOCKET_PATH_BYTES} bytes: use a shorter one")
+        raise Invalid(
+            f"the socket's path {unix_socket} is longer than {MAX_SOCKET_PATH_BYTES} bytes: use a shorter one"
+        )
     program = str(binary) if binary is not None else _valkey()
 
     def command(chosen: int) -> Sequence[str]:

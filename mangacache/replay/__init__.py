@@ -93,9 +93,7 @@ async def replay(
 
 
 @asynccontextmanager
-async def _handlers(
-    workers: int, conditions: Conditions
-) -> AsyncIterator[tuple[Sequence[Handler], list[Tally]]]:
+async def _handlers(workers: int, conditions: Conditions) -> AsyncIterator[tuple[Sequence[Handler], list[Tally]]]:
     """Open what handles messages; the tallies are there once it is closed, what closing sent included."""
     tallies: list[Tally] = []
     if workers == 1:

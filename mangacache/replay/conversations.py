@@ -70,9 +70,7 @@ def read_conversations(path: Path, *, limit: int | None = None, need_times: bool
             raise Invalid(f"{path}, line {number}: {error}") from error
         first = lines_of.setdefault(conversation.session_id, number)
         if first != number:
-            raise Invalid(
-                f"{path}, line {number}: session {conversation.session_id!r} stands in line {first} already"
-            )
+            raise Invalid(f"{path}, line {number}: session {conversation.session_id!r} stands in line {first} already")
         found.append(conversation)
     if not found:
         raise Invalid(f"{path} holds no conversation")

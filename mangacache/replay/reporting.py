@@ -46,7 +46,12 @@ def environment(engines: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def report(
-    observed: Observed, verdict: Verdict, tallies: Iterable[Tally], *, conversations: int, engines: Mapping[str, Any]
+    observed: Observed,
+    verdict: Verdict,
+    tallies: Iterable[Tally],
+    *,
+    conversations: int,
+    engines: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return a replay's figures. Figures a message and hit ratios leave each session's first message out."""
     requests: Counter[str] = Counter()
@@ -88,7 +93,10 @@ def report(
 
 
 def _latency(seconds: Sequence[float]) -> dict[str, float]:
-    return {"p50": round(1e3 * percentile(seconds, 0.50), 2), "p99": round(1e3 * percentile(seconds, 0.99), 2)}
+    return {
+        "p50": round(1e3 * percentile(seconds, 0.50), 2),
+        "p99": round(1e3 * percentile(seconds, 0.99), 2),
+    }
 
 
 def rows(figures: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, str]]:

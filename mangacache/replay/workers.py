@@ -178,4 +178,3 @@ def main() -> None:
         asyncio.run(_work())
     else:
         uvloop.run(_work())
-

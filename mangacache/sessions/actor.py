@@ -14,10 +14,10 @@ from mangacache.store.snapshot import Snapshot, joined
 from mangacache.tasks import outlast
 
 if TYPE_CHECKING:
-    from mangacache.model import Version
     from collections.abc import Awaitable, Callable, Coroutine
 
     from mangacache.clock import Clock
+    from mangacache.model import Version
     from mangacache.tasks import TaskOwner
 
 T = TypeVar("T")
@@ -28,9 +28,7 @@ class Message:
 
     __slots__ = ("deadline_s", "future", "operation", "started")
 
-    def __init__(
-        self, operation: Callable[[], Awaitable[Any]], future: asyncio.Future[Any], deadline_s: float
-    ) -> None:
+    def __init__(self, operation: Callable[[], Awaitable[Any]], future: asyncio.Future[Any], deadline_s: float) -> None:
         self.operation = operation
         self.future = future
         self.deadline_s = deadline_s

@@ -135,9 +135,7 @@ class Sessions:
         shown = known if known is not None else actor.known
         if shown is None:
             raise AssertionError("an answer without knowledge")
-        return shown.context(
-            actor.session_id, turns=turns, now_s=self.clock.time_s(), source=source, stale=stale
-        )
+        return shown.context(actor.session_id, turns=turns, now_s=self.clock.time_s(), source=source, stale=stale)
 
     async def _fresh(self, actor: Actor, at_least: Version | None) -> tuple[Snapshot, str]:
         cached = await self._tier.get(actor.session_id, least=at_least, have=actor.known)
@@ -263,9 +261,7 @@ class Sessions:
             return
         actor.touched_at_s = stamp.now_s
         if isinstance(outcome, Done) and actor.known is not None and actor.known.meta is not None:
-            meta = msgspec.structs.replace(
-                actor.known.meta, last_number=touch.number, expires_at=stamp.meta_expires_at
-            )
+            meta = msgspec.structs.replace(actor.known.meta, last_number=touch.number, expires_at=stamp.meta_expires_at)
             actor.known = msgspec.structs.replace(actor.known, meta=meta)
 
     # Leaving memory

@@ -119,9 +119,7 @@ def parse_dax(text: str) -> DaxAddress:
     if ":" in host:
         raise ValueError("the DAX client cannot take an IPv6 address: give a host name or an IPv4 address")
     if parts.scheme is None and port is not None:
-        raise ValueError(
-            "with a port, say which protocol listens there: dax://host:8111 or daxs://host:9111 (TLS)"
-        )
+        raise ValueError("with a port, say which protocol listens there: dax://host:8111 or daxs://host:9111 (TLS)")
     tls = not is_loopback(host) if parts.scheme is None else parts.scheme == "daxs"
     return DaxAddress(host=host, port=port or (DAX_TLS_PORT if tls else DAX_PORT), tls=tls)
 
@@ -234,9 +232,7 @@ def _login(text: str) -> tuple[str | None, str]:
 
 def _unix_path(parts: _Parts) -> str:
     if parts.login is not None or parts.location or parts.path in {"", "/"}:
-        raise ValueError(
-            "a unix socket is written unix:///absolute/path, with three slashes and no credentials"
-        )
+        raise ValueError("a unix socket is written unix:///absolute/path, with three slashes and no credentials")
     path = unquote(parts.path)
     if "\0" in path or len(path.encode()) > _MAX_UNIX_PATH:
         raise ValueError("the path of a unix socket has at most 107 bytes and no zero byte")

@@ -91,13 +91,9 @@ def toml() -> str:
             f"{environment}{unit} Allowed: {spec.range}. Default: {default}.",
             f"When wrong: {spec.breaks}",
         ):
-            lines += textwrap.wrap(
-                text, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False
-            )
+            lines += textwrap.wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
         lines.append(
-            f"# {spec.name} = {_quoted(spec.example)}\n"
-            if default == "none"
-            else f"{spec.name} = {default}\n"
+            f"# {spec.name} = {_quoted(spec.example)}\n" if default == "none" else f"{spec.name} = {default}\n"
         )
     return "\n".join(lines).replace("\n\n\n", "\n\n")
 

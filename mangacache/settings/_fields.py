@@ -62,8 +62,7 @@ class Fields:
     redis_endpoint: str | None = setting(
         None,
         "Where Redis or Valkey answers; without it contexts come from memory and DynamoDB.",
-        breaks="Workers do not share contexts, limits, presence or locks;"
-        " a wrong redis:// sends chats unencrypted.",
+        breaks="Workers do not share contexts, limits, presence or locks; a wrong redis:// sends chats unencrypted.",
         env=("REDIS_ENDPOINT",),
         normalise=_keep_redis,
         allowed="host[:port] (TLS unless loopback; port 6379), redis://[[user]:password@]host[:port][/db],"
@@ -76,15 +75,13 @@ class Fields:
         breaks="Reads wait one time-out and then go to DynamoDB, which costs more.",
         env=("DAX_ENDPOINT",),
         normalise=_keep_dax,
-        allowed="host (TLS unless loopback), dax://host[:port] (port 8111) or daxs://host[:port] (TLS,"
-        " port 9111)",
+        allowed="host (TLS unless loopback), dax://host[:port] (port 8111) or daxs://host[:port] (TLS, port 9111)",
         example="daxs://my-cluster.abc123.dax-clusters.us-east-1.amazonaws.com",
     )
     key_prefix: str = setting(
         "mc:",
         "What every Redis key of this installation begins with.",
-        breaks="Two installations on one Redis with one prefix mix their sessions;"
-        " changing it empties the cache.",
+        breaks="Two installations on one Redis with one prefix mix their sessions; changing it empties the cache.",
         env=("KEY_PREFIX",),
         pattern="[A-Za-z0-9_.:-]{0,64}",
         allowed="0 to 64 of A-Z a-z 0-9 _ . : - (no braces: they choose a cluster's slot)",
@@ -101,8 +98,7 @@ class Fields:
     context_ttl_s: int = setting(
         300,
         "How long Redis keeps a context that nobody reads or writes.",
-        breaks="Too short: each message loads from DynamoDB;"
-        " too long: Redis fills with sessions that are over.",
+        breaks="Too short: each message loads from DynamoDB; too long: Redis fills with sessions that are over.",
         unit="seconds",
         span=(1, 86400),
     )
@@ -117,8 +113,7 @@ class Fields:
     near_max_age_s: float = setting(
         1.0,
         "How long the process may answer a SESSION read from its memory without asking Redis.",
-        breaks="Too long: a client without a token sees another worker's turns late;"
-        " 0: each read asks Redis.",
+        breaks="Too long: a client without a token sees another worker's turns late; 0: each read asks Redis.",
         unit="seconds",
         span=(0, 60),
     )
@@ -133,8 +128,7 @@ class Fields:
     mailbox_size: int = setting(
         64,
         "How many messages may wait for one session.",
-        breaks="Too small: a burst in one session is rejected;"
-        " too large: the last of a burst waits past its deadline.",
+        breaks="Too small: a burst in one session is rejected; too large: the last of a burst waits past its deadline.",
         unit="messages",
         span=(1, 10_000),
     )
@@ -149,8 +143,7 @@ class Fields:
     idle_s: int = setting(
         600,
         "After how long without a message a session leaves memory.",
-        breaks="Too short: customers who think are loaded again;"
-        " too long: memory holds sessions that are over.",
+        breaks="Too short: customers who think are loaded again; too long: memory holds sessions that are over.",
         unit="seconds",
         span=(1, 86400),
     )
@@ -232,8 +225,7 @@ class Fields:
     degraded_reads_per_s: int = setting(
         200,
         "How many contexts a second one process reads from DynamoDB while Redis is away.",
-        breaks="Too many: an outage of Redis becomes one of DynamoDB;"
-        " too few: customers are rejected needlessly.",
+        breaks="Too many: an outage of Redis becomes one of DynamoDB; too few: customers are rejected needlessly.",
         unit="reads/s",
         span=(1, 1_000_000),
     )

@@ -37,9 +37,7 @@ class Settings(Fields):
 
     def __post_init__(self) -> None:
         given = {spec.name: getattr(self, spec.name) for spec in specs()}
-        draft = Draft(
-            values={spec.name: given[spec.name] for spec in specs() if given[spec.name] is not spec.default}
-        )
+        draft = Draft(values={spec.name: given[spec.name] for spec in specs() if given[spec.name] is not spec.default})
         sound = check(draft, specs())
         complain(draft.problems)
         for spec in specs():
@@ -70,9 +68,7 @@ class Settings(Fields):
         return cls._assemble(Path(path), environ)
 
     @classmethod
-    def load(
-        cls, path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None
-    ) -> Self:
+    def load(cls, path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Self:
         """Return the settings of `path`, else of the file `MANGACACHE_CONFIG` names, else as `from_env`.
 
         Raises:
@@ -94,9 +90,7 @@ class Settings(Fields):
         draft = Draft(values=dict(values))
         for name in unknown:
             wanted = nearest(name, names)
-            draft.problems.append(
-                f"{name}: no such setting" + (f"; did you mean {wanted}?" if wanted else "")
-            )
+            draft.problems.append(f"{name}: no such setting" + (f"; did you mean {wanted}?" if wanted else ""))
         check(draft, specs())
         complain(draft.problems)
         copy = type(self)(**values)

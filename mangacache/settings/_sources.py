@@ -43,9 +43,7 @@ def read_file(path: Path, specs: Sequence[Spec], draft: Draft) -> None:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        draft.problems.append(
-            f"file {path}: {error.strerror or error}; correct the path (or {CONFIG_VARIABLE})"
-        )
+        draft.problems.append(f"file {path}: {error.strerror or error}; correct the path (or {CONFIG_VARIABLE})")
         return
     except UnicodeDecodeError:
         draft.problems.append(f"file {path}: not UTF-8; save it as UTF-8")

@@ -86,9 +86,7 @@ class Spec:
             return text
         if isinstance(self.default, int):
             if not _WHOLE.fullmatch(text):
-                raise ValueError(
-                    "write plain digits: no fraction, underscore, comma, exponent, unit or space"
-                )
+                raise ValueError("write plain digits: no fraction, underscore, comma, exponent, unit or space")
             return int(text)
         if not _DECIMAL.fullmatch(text):
             raise ValueError(
@@ -172,6 +170,4 @@ def setting(
 def spec_of(declared: dataclasses.Field[Value]) -> Spec:
     """Return the metadata of a field that `setting` declared, with its names filled in."""
     spec: Spec = declared.metadata["spec"]
-    return dataclasses.replace(
-        spec, name=declared.name, env=spec.env or (f"{ENV_PREFIX}{declared.name.upper()}",)
-    )
+    return dataclasses.replace(spec, name=declared.name, env=spec.env or (f"{ENV_PREFIX}{declared.name.upper()}",))

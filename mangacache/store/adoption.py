@@ -92,7 +92,9 @@ class Adoption:
     ) -> int | None:
         """Copy what has no copy yet; None where somebody took a number meanwhile."""
         incarnation = (meta.incarnation if meta is not None else None) or 1
-        own = [place[1] for item in items if (place := keys.parse_turn_key(item["SK"]["S"])) and place[0] == incarnation]
+        own = [
+            place[1] for item in items if (place := keys.parse_turn_key(item["SK"]["S"])) and place[0] == incarnation
+        ]
         number = max(own, default=meta.last_number if meta is not None and meta.incarnation else 0)
         done = {item["adopted_from"]["S"] for item in items if "adopted_from" in item}
         copied = 0

@@ -13,7 +13,19 @@ import msgspec
 
 from mangacache.errors import Conflict, Transient, VersionGone
 from mangacache.model import WINDOW, Appended, Version
-from mangacache.store.effects import Begin, Done, Draft, Load, LookBack, Put, Refused, Stamp, Steps, Tail, Touch
+from mangacache.store.effects import (
+    Begin,
+    Done,
+    Draft,
+    Load,
+    LookBack,
+    Put,
+    Refused,
+    Stamp,
+    Steps,
+    Tail,
+    Touch,
+)
 from mangacache.store.items import MetaRecord, is_live, is_seal, read_meta
 from mangacache.store.snapshot import RESERVE, Snapshot
 
@@ -94,7 +106,8 @@ class Append:
             if done:
                 return self._results(known), known
         raise Transient(
-            f"{MAX_COLLISIONS} other writers were faster in this session: nothing was stored", retry_after_s=0.2
+            f"{MAX_COLLISIONS} other writers were faster in this session: nothing was stored",
+            retry_after_s=0.2,
         )
 
     def _check(self, known: Snapshot) -> None:

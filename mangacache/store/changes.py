@@ -94,8 +94,10 @@ class Update:
         return (
             known.must_begin(self._stamp.now_s)
             or is_anothers(known.meta, self._customer_id, self._stamp.now_s)
-            or (expected is not None and (known.version.incarnation, known.version.revision)
-                != (expected.incarnation, expected.revision))
+            or (
+                expected is not None
+                and (known.version.incarnation, known.version.revision) != (expected.incarnation, expected.revision)
+            )
             or (self._upto is not None and self._upto > known.version.number)
         )
 
@@ -129,9 +131,7 @@ class Update:
             sets["summary_upto"] = {"N": str(summary.upto)}
         return Change(version.incarnation, version.revision, self._change_id, sets, self._removes, summary)
 
-    def _result(
-        self, known: Snapshot, after: MetaRecord | None, summary: Summary | None
-    ) -> tuple[Updated, Snapshot]:
+    def _result(self, known: Snapshot, after: MetaRecord | None, summary: Summary | None) -> tuple[Updated, Snapshot]:
         meta = after if after is not None else cast("MetaRecord", known.meta)
         if after is None:  # a transaction answers without the item
             meta = msgspec.structs.replace(

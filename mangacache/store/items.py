@@ -19,10 +19,31 @@ MAX_INFLATED_BYTES: Final = 16 * 1024 * 1024
 """What a stored turn may inflate to; more is damage or malice."""
 
 TURN_NAMES: Final = frozenset(
-    {"PK", "SK", "turn_id", "role", "content", "content_compressed", "created_at", "ttl", "seal", "adopted_from"}
+    {
+        "PK",
+        "SK",
+        "turn_id",
+        "role",
+        "content",
+        "content_compressed",
+        "created_at",
+        "ttl",
+        "seal",
+        "adopted_from",
+    }
 )
 META_NAMES: Final = frozenset(
-    {"PK", "SK", "customer_id", "status", "created_at", "last_active_at", "last_number", "incarnation", "revision"}
+    {
+        "PK",
+        "SK",
+        "customer_id",
+        "status",
+        "created_at",
+        "last_active_at",
+        "last_number",
+        "incarnation",
+        "revision",
+    }
     | {"summary_upto", "change_id", "fence", "ttl", "unswept", "adopting"}
 )
 

@@ -53,6 +53,7 @@ class Requests:
             MangaCacheError: refused for good.
         """
         tries, last, in_doubt = 0, "", False
+        cause: Exception
         deadline_s = self._clock.monotonic_s() + self._settings.request_deadline_s
         while True:
             try:

@@ -111,7 +111,7 @@ def joined(known: Snapshot | None, read: Snapshot, *, grew_after_sent: bool) -> 
     )
 
 
-class Reread(Exception):  # noqa: N818 - a decision, not a fault
+class Reread(Exception):
     """The parts do not fit: something happened between the reading of one and of the other."""
 
 

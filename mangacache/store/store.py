@@ -71,7 +71,11 @@ class Store:
             requests, self.loader, table_name, clock=clock, compress_from_bytes=settings.compress_from_bytes
         )
         self.schema = Schema(
-            requests, table_name=table_name, index_name=settings.customer_index, clock=clock, telemetry=telemetry
+            requests,
+            table_name=table_name,
+            index_name=settings.customer_index,
+            clock=clock,
+            telemetry=telemetry,
         )
         self.customers = Customers(requests, table_name=table_name, index_name=settings.customer_index)
         self.adoption = Adoption(self.loader, self.writer)
@@ -110,9 +114,7 @@ class Store:
             case Tail(known):
                 return await self.loader.tail(session_id, known)
             case LookBack(incarnation, first, last, turn_ids):
-                return await self.loader.look_back(
-                    session_id, incarnation, first=first, last=last, turn_ids=turn_ids
-                )
+                return await self.loader.look_back(session_id, incarnation, first=first, last=last, turn_ids=turn_ids)
             case Begin():
                 return self._counted(await self.writer.begin(session_id, effect))
             case Touch():
@@ -134,9 +136,7 @@ class Store:
     async def _sweep(self, session_id: str, incarnation: int) -> bool:
         """Sweep now; a failure is survived, because META says that it is still to be done."""
         try:
-            return await self.writer.sweep(
-                session_id, incarnation, seal_expires_at=self.stamp().seal_expires_at
-            )
+            return await self.writer.sweep(session_id, incarnation, seal_expires_at=self.stamp().seal_expires_at)
         except Exception as error:  # noqa: BLE001 - whatever it is, the delete itself is done and durable
             self._telemetry.count_survived("sweep_failed", error)
             return False

@@ -57,7 +57,7 @@ class ConditionFailed(Exception):
         self.in_doubt = in_doubt
 
 
-class TransactionCanceled(Exception):  # noqa: N818 - DynamoDB's own word
+class TransactionCanceled(Exception):
     """A transaction was cancelled.
 
     Attributes:
@@ -72,7 +72,7 @@ class TransactionCanceled(Exception):  # noqa: N818 - DynamoDB's own word
         self.in_doubt = in_doubt
 
 
-class Unanswered(Exception):  # noqa: N818 - neither done nor refused
+class Unanswered(Exception):
     """The outcome is open: a time-out, a broken connection, a server error.
 
     Attributes:
@@ -84,7 +84,7 @@ class Unanswered(Exception):  # noqa: N818 - neither done nor refused
         self.sent = sent
 
 
-class Throttled(Exception):  # noqa: N818 - DynamoDB's own word
+class Throttled(Exception):
     """Refused because of load or a conflicting transaction; nothing was done."""
 
 
@@ -94,7 +94,12 @@ _THROTTLED: Final = frozenset(
     | {"TooManyRequestsException", "LimitExceededException"}
 )
 _CREDENTIALS: Final = frozenset(
-    {"UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException", "AccessDeniedException"}
+    {
+        "UnrecognizedClientException",
+        "InvalidSignatureException",
+        "ExpiredTokenException",
+        "AccessDeniedException",
+    }
     | {"MissingAuthenticationTokenException", "IncompleteSignatureException", "InvalidClientTokenId"}
 )
 _SERVER_ERROR: Final = 500

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set as AbstractSet
-from decimal import Context as DecimalContext, Decimal, DecimalException, Inexact, Rounded
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from decimal import Context as DecimalContext
+from decimal import Decimal, DecimalException, Inexact, Rounded
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from mangacache.errors import Corrupt, Invalid

@@ -44,7 +44,8 @@ class Writer:
         items = [self._turn_item(session_id, effect.incarnation, draft) for draft in effect.drafts]
         if len(items) > 1:
             return await self._transact(
-                [self._put_if_free(item) for item in items], token=_token(effect.nonce, effect.incarnation, effect.drafts)
+                [self._put_if_free(item) for item in items],
+                token=_token(effect.nonce, effect.incarnation, effect.drafts),
             )
         return await self._conditional("PutItem", self._put_if_free(items[0]))
 

@@ -88,9 +88,7 @@ async def test_an_append_with_a_stored_turn_id_returns_the_first_result_on_any_w
     async with world.cache() as one, world.cache() as two:
         first = await one.session("s-1").append(role="user", content="hello", turn_id="m-1")
         await one.session("s-1").append(role="assistant", content="hi", turn_id="m-2")
-        again = [
-            await cache.session("s-1").append(role="user", content="hello", turn_id="m-1") for cache in (one, two)
-        ]
+        again = [await cache.session("s-1").append(role="user", content="hello", turn_id="m-1") for cache in (one, two)]
     assert [(result.number, result.duplicate) for result in again] == [(first.number, True)] * 2
     assert first.duplicate is False
     assert len([item for item in await world.items() if "turn_id" in item]) == 2
@@ -254,7 +252,9 @@ async def test_a_turn_that_cannot_be_stored_is_refused_with_the_reason_and_nothi
     assert await world.items() == []
 
 
-@pytest.mark.parametrize("session_id", ["{a}", "a\nb", "a#b", "TURN#1", "漫画", "👩‍🚀", "a b", "%7B", "x" * 128, "\x00"])
+@pytest.mark.parametrize(
+    "session_id", ["{a}", "a\nb", "a#b", "TURN#1", "漫画", "👩‍🚀", "a b", "%7B", "x" * 128, "\x00"]
+)
 async def test_any_text_is_an_id_and_no_two_are_confused(world, session_id):
     async with world.cache() as cache:
         done = await cache.session(session_id, customer_id=session_id).append(role="user", content="x", turn_id="t")

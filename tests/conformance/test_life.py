@@ -355,9 +355,7 @@ async def _write_foreign(world, count, *, meta=True, session_id="f"):
             PK={"S": f"SESSION#{session_id}"}, SK={"S": "META"}, customer_id={"S": "c"}, status={"S": "open"},
             last_active_at={"S": "2026-01-09T00:00:00"}, lang={"S": "ja"},
         )  # fmt: skip
-    await world.put(
-        PK={"S": f"SESSION#{session_id}"}, SK={"S": "SUMMARY#2026-01-05"}, summary_text={"S": "so far"}
-    )
+    await world.put(PK={"S": f"SESSION#{session_id}"}, SK={"S": "SUMMARY#2026-01-05"}, summary_text={"S": "so far"})
 
 
 async def test_a_foreign_session_is_read_as_it_is_and_an_append_names_adopt(world):

@@ -22,7 +22,10 @@ from mangacache.store import open_transport
 
 async def main(plan):
     settings = Settings(
-        table_name=plan["table"], dynamodb_endpoint=plan["endpoint"], retry_base_s=0.002, request_deadline_s=3.0
+        table_name=plan["table"],
+        dynamodb_endpoint=plan["endpoint"],
+        retry_base_s=0.002,
+        request_deadline_s=3.0,
     )
     noise = random.Random(plan["seed"])
     turn_ids = list(plan["turn_ids"])
@@ -34,7 +37,9 @@ async def main(plan):
             async def append(turn_id):
                 while True:
                     try:
-                        done = await cache.session("race").append(role="user", content=turn_id, turn_id=turn_id, after=plan["after"])
+                        done = await cache.session("race").append(
+                            role="user", content=turn_id, turn_id=turn_id, after=plan["after"]
+                        )
                     except Transient:
                         continue
                     print(json.dumps([turn_id, done.number, done.duplicate]), flush=True)

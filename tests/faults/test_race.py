@@ -32,7 +32,11 @@ class Racer:
             "after": after,
         }
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(WORKER), json.dumps(plan), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            sys.executable,
+            str(WORKER),
+            json.dumps(plan),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
         racer = cls(process)
         assert json.loads(await process.stdout.readline()) == "ready"

@@ -60,9 +60,7 @@ PARSERS: list[Callable[[str], object]] = [parse_redis, parse_dax, parse_http]
 labels = st.from_regex(r"[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,8})?", fullmatch=True)
 names = st.lists(labels, min_size=1, max_size=4).map(".".join)
 ports = st.integers(1, 65535)
-secrets = st.text(min_size=8, max_size=24).filter(
-    lambda text: text.encode("utf-8", "ignore").decode() == text
-)
+secrets = st.text(min_size=8, max_size=24).filter(lambda text: text.encode("utf-8", "ignore").decode() == text)
 
 
 def refused(environ: dict[str, str]) -> list[str]:
@@ -169,9 +167,7 @@ def test_each_number_is_taken_at_both_ends_of_its_range_and_refused_beyond(spec:
     ],
 )
 @pytest.mark.parametrize("variable", ["MANGACACHE_IDLE_S", "MANGACACHE_DRAIN_TIMEOUT_S"])
-def test_a_variable_that_is_not_a_plain_number_is_refused_with_a_clear_message(
-    variable: str, text: str
-) -> None:
+def test_a_variable_that_is_not_a_plain_number_is_refused_with_a_clear_message(variable: str, text: str) -> None:
     (problem,) = refused({variable: text})
     assert variable in problem
     assert "write " in problem
@@ -180,9 +176,7 @@ def test_a_variable_that_is_not_a_plain_number_is_refused_with_a_clear_message(
 
 def test_a_fraction_is_refused_where_a_whole_number_is_due() -> None:
     (problem,) = refused({"MANGACACHE_MAILBOX_SIZE": "64.0"})
-    assert problem.startswith(
-        "- mailbox_size (MANGACACHE_MAILBOX_SIZE): '64.0' from the environment is refused;"
-    )
+    assert problem.startswith("- mailbox_size (MANGACACHE_MAILBOX_SIZE): '64.0' from the environment is refused;")
     assert "whole number of messages, 1 to 10000" in problem
 
 
@@ -248,9 +242,7 @@ def test_code_and_replace_list_all_problems_too() -> None:
         ({"retry_cap_s": 0.02}, {"retry_cap_s": 0.025}),
     ],
 )
-def test_what_bounds_another_setting_may_not_be_below_it(
-    below: dict[str, float], above: dict[str, float]
-) -> None:
+def test_what_bounds_another_setting_may_not_be_below_it(below: dict[str, float], above: dict[str, float]) -> None:
     Settings().replace(**above)
     (name,) = below
     with pytest.raises(Invalid, match=rf"{name} \(MANGACACHE_{name.upper()}\): .*raise it to .* or lower"):
@@ -417,9 +409,7 @@ def test_dax_takes_no_ipv6_literal_because_its_client_cannot() -> None:
         parse_dax("dax://[::1]:8111")
 
 
-@pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]"]
-)
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]"])
 def test_a_bare_loopback_host_means_no_tls(host: str) -> None:
     assert parse_redis(host).tls is False
     assert parse_redis(f"{host}:7000").tls is False
@@ -462,9 +452,7 @@ def test_a_unix_socket_is_an_absolute_path() -> None:
 
 def test_a_dynamodb_url_is_kept_without_its_last_slash() -> None:
     assert Settings(dynamodb_endpoint="http://LocalHost:8000/").dynamodb_endpoint == "http://localhost:8000"
-    assert (
-        Settings(dynamodb_endpoint="https://vpce.example.com").dynamodb_endpoint == "https://vpce.example.com"
-    )
+    assert Settings(dynamodb_endpoint="https://vpce.example.com").dynamodb_endpoint == "https://vpce.example.com"
 
 
 @given(
@@ -553,9 +541,7 @@ def test_any_text_is_either_parsed_or_refused_with_a_value_error_that_has_no_cau
 
 
 @given(names, ports, st.integers(0, 9), st.text(min_size=1), st.text(min_size=1))
-def test_an_address_without_a_password_survives_its_text(
-    host: str, port: int, db: int, user: str, word: str
-) -> None:
+def test_an_address_without_a_password_survives_its_text(host: str, port: int, db: int, user: str, word: str) -> None:
     address = RedisAddress(host=host, port=port, tls=True, db=db)
     assert parse_redis(str(address)) == address
     hidden = dataclasses.replace(address, username=user, password=word)
@@ -569,9 +555,7 @@ def test_an_address_without_a_password_survives_its_text(
     st.sampled_from(["redis://", "rediss://", "http://", "unix://", "dax://", ""]),
     st.sampled_from(["user:", ":", ""]),
     secrets,
-    st.sampled_from(
-        ["@cache:6379/0", "@cache:99999", "@", "@ca che", "@cache?x=1", "@cache/x", "@[::1", "@{}"]
-    ),
+    st.sampled_from(["@cache:6379/0", "@cache:99999", "@", "@ca che", "@cache?x=1", "@cache/x", "@[::1", "@{}"]),
     st.sampled_from(["REDIS_ENDPOINT", "DAX_ENDPOINT", "DYNAMODB_ENDPOINT"]),
 )
 def test_no_message_and_no_repr_shows_a_password_whatever_is_wrong_with_the_url(
@@ -660,18 +644,14 @@ def test_the_example_names_every_field_once_and_gives_the_defaults() -> None:
 def test_the_example_says_unit_range_default_and_what_breaks() -> None:
     paragraphs = re.sub(r"\n#   ", " ", EXAMPLE.read_text(encoding="utf-8")).split("\n\n")
     for spec in specs():
-        (paragraph,) = (
-            text for text in paragraphs if re.search(rf"^(# )?{spec.name} = ", text, re.MULTILINE)
-        )
+        (paragraph,) = (text for text in paragraphs if re.search(rf"^(# )?{spec.name} = ", text, re.MULTILINE))
         for part in (spec.doc, spec.breaks, spec.range, "Default: ", *spec.env, spec.unit):
             assert part in paragraph, (spec.name, part)
 
 
 def test_what_the_example_has_commented_out_may_be_uncommented(tmp_path: Path) -> None:
     path = tmp_path / "all.toml"
-    path.write_text(
-        re.sub(r"^# ([a-z_]+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    )
+    path.write_text(re.sub(r"^# ([a-z_]+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE))
     assert set(sources(Settings.from_toml(path, {}))) == set(EXPECTED_DEFAULTS)
 
 
@@ -681,9 +661,7 @@ def test_the_example_and_the_page_are_what_the_metadata_makes() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [([], markdown), (["toml"], toml)])
-def test_the_module_prints_the_page_and_the_example(
-    arguments: list[str], expected: Callable[[], str]
-) -> None:
+def test_the_module_prints_the_page_and_the_example(arguments: list[str], expected: Callable[[], str]) -> None:
     command = [sys.executable, "-m", "mangacache.settings", *arguments]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert printed.stdout == expected()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Refusal(Exception):  # noqa: N818 - what the service answers; becomes a botocore ClientError at the client
+class Refusal(Exception):
     """The service's refusal of a request, before it is given the form botocore raises.
 
     Attributes:
