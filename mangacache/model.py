@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from decimal import Decimal
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias, TYPE_CHECKING
 
 import msgspec
 
 from mangacache.errors import Invalid
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 WINDOW: Final = 32
 """Turns whose ids a worker knows before it writes: the N of the protocol, and the most a context holds."""
@@ -18,8 +20,8 @@ MAX_ID_BYTES: Final = 128
 ROLES: Final = frozenset({"assistant", "system", "tool", "user"})
 
 Attribute: TypeAlias = (
-    "None | bool | int | Decimal | str | bytes | Sequence[Attribute] | Mapping[str, Attribute]"
-    " | AbstractSet[str] | AbstractSet[int] | AbstractSet[Decimal] | AbstractSet[bytes]"
+    "bool | int | Decimal | str | bytes | Sequence[Attribute] | Mapping[str, Attribute]"
+    " | AbstractSet[str] | AbstractSet[int] | AbstractSet[Decimal] | AbstractSet[bytes] | None"
 )
 """A free attribute's value. Numbers come back as `int` where they are whole, else as `Decimal`."""
 

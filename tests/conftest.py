@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import faulthandler
 import os
-from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -16,6 +15,9 @@ from mangacache import Settings
 from mangacache.local import LocalOptions, LocalStack
 from mangacache.store import Transport, open_transport
 from mangacache.store.transport import AioTransport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
 
 os.environ.setdefault("AWS_ACCESS_KEY_ID", "local")
 os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "local")

@@ -68,8 +68,8 @@ def find_engine(wanted: EngineName = "auto") -> Engine:
         number,
         sys.executable,
         faithful_transactions=False,
-        meaning=f"moto {number}, because dynoxide was not found: slow, transactions are not atomic, repeated ones apply "
-        "twice, nothing is kept; good for a look, not for load or faults",
+        meaning=f"moto {number}, because dynoxide was not found: slow, transactions are not atomic, repeated ones "
+        "apply twice, nothing is kept; good for a look, not for load or faults",
     )
 
 

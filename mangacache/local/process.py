@@ -97,7 +97,7 @@ class ServerProcess:
             return
         self.resume()
         self._drop_lifeline()
-        while self._watchdog.poll() is None:
+        while self._watchdog.poll() is None:  # noqa: ASYNC110 - nothing on this loop hears of a child's end
             await asyncio.sleep(0.005)
         self._watchdog = None
 
@@ -139,7 +139,7 @@ class ServerProcess:
         arguments = [sys.executable, "-I", "-S", str(_WATCHDOG), str(lifeline_end), str(report_end), "--"]
         try:
             with self._log.open("ab") as log:
-                self._watchdog = subprocess.Popen(
+                self._watchdog = subprocess.Popen(  # noqa: S603 - our own interpreter and a server found by name
                     [*arguments, *self._command(self.port)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,

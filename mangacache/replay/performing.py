@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -127,7 +128,7 @@ class Performer:
             read_digest=digest((turn.role, turn.content) for turn in context.turns),
             source=context.source,
             read_s=times[0] - started,
-            append_s=tuple(after - before for before, after in zip(times, times[1:], strict=False)),
+            append_s=tuple(after - before for before, after in pairwise(times)),
         )
 
     def tally(self) -> Tally:

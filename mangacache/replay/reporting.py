@@ -30,7 +30,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def environment(engines: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the figures were measured on."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
             versions[package] = version(package)

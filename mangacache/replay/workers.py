@@ -48,7 +48,8 @@ class Worker:
         """
         self._next += 1
         number = self._next
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Handled] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
         await self._send((number, job))
         return await future
 

@@ -73,7 +73,7 @@ class Session:
             Transient: DynamoDB cannot be reached, and nothing known will do.
         """
         self._check()
-        if not isinstance(turns, int) or not 1 <= turns <= WINDOW:
+        if turns not in range(1, WINDOW + 1):
             raise Invalid(f"a context holds 1 to {WINDOW} turns, not {turns!r}: use `history` for more")
         least = Version.parse(at_least) if at_least is not None else None
         return await self._sessions.context(

@@ -10,13 +10,11 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
-
+from mangacache.store.values import Typed
+from mangacache.store.snapshot import Snapshot
+from mangacache.store.items import MetaRecord
 from mangacache.model import Summary, Turn
 
-if TYPE_CHECKING:
-    from mangacache.store.items import MetaRecord
-    from mangacache.store.snapshot import Snapshot
-    from mangacache.store.values import Typed
 
 R = TypeVar("R")
 

@@ -87,7 +87,7 @@ class Requests:
 
     def pause_s(self, tries: int) -> float:
         """Return how long to wait after this many failed tries: full jitter."""
-        ceiling_s = min(self._settings.retry_cap_s, self._settings.retry_base_s * 2 ** min(tries, 30))
+        ceiling_s: float = min(self._settings.retry_cap_s, self._settings.retry_base_s * 2 ** min(tries, 30))
         return self._random.random() * ceiling_s
 
     def _gave_up(self, operation: str, tries: int, last: str, *, in_doubt: bool) -> Transient:

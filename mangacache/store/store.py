@@ -104,7 +104,7 @@ class Store:
         finally:
             steps.close()
 
-    async def perform(self, session_id: str, effect: Effect) -> Outcome:
+    async def perform(self, session_id: str, effect: Effect) -> Outcome:  # noqa: PLR0911 - one return an effect
         """Perform one effect and return its outcome; see `effects.py` for what each means."""
         match effect:
             case Put():

@@ -17,6 +17,7 @@ Typed: TypeAlias = dict[str, Any]
 """A value as DynamoDB's protocol has it, `{"S": "text"}`."""
 
 MAX_DEPTH: Final = 32
+_MAX_NAME_LENGTH: Final = 255
 _NUMBERS: Final = DecimalContext(prec=38, Emin=-130, Emax=126, traps=[Inexact, Rounded])
 
 
@@ -114,6 +115,10 @@ def from_typed(typed: Typed) -> Attribute:
         raise Corrupt(f"a stored value of types {sorted(typed)} cannot be read") from error
 
 
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and 1 <= len(name) <= _MAX_NAME_LENGTH
+
+
 def typed_attributes(attributes: Mapping[str, Attribute], reserved: frozenset[str]) -> Typed:
     """Return free attributes as items hold them, each beside the layout's own.
 
@@ -122,7 +127,7 @@ def typed_attributes(attributes: Mapping[str, Attribute], reserved: frozenset[st
     """
     typed: Typed = {}
     for name, value in attributes.items():
-        if not isinstance(name, str) or not 1 <= len(name) <= 255:  # noqa: PLR2004 - DynamoDB's limit
+        if not _is_name(name):
             raise Invalid(f"an attribute's name must be text of 1 to 255 characters, not {name!r:.60}")
         if name in reserved:
             raise Invalid(f"the attribute name {name!r} is used by the table's layout: choose another")

@@ -103,15 +103,16 @@ class Writer:
         The seals catch a put that is still on its way; they expire after an hour. META keeps `unswept` until all of
         it is done, so that a sweep that is cut off is taken up by the next loader.
         """
-        seals, gone = [], []
         high = keys.turn_key(incarnation, 0)
-        names = ("PK", "SK", "seal")
-        async for item in self._loader.turn_items(session_id, high=high, names=names):
-            if not is_seal(item):
-                seals.append({"PutRequest": {"Item": seal_item(session_id, item["SK"]["S"], seal_expires_at)}})
+        turns = self._loader.turn_items(session_id, high=high, names=("PK", "SK", "seal"))
+        seals = [
+            {"PutRequest": {"Item": seal_item(session_id, item["SK"]["S"], seal_expires_at)}}
+            async for item in turns
+            if not is_seal(item)
+        ]
         high = keys.summary_key(incarnation, 0)
-        async for item in self._loader.turn_items(session_id, low=keys.SUMMARY, high=high, names=("PK", "SK")):
-            gone.append({"DeleteRequest": {"Key": {"PK": item["PK"], "SK": item["SK"]}}})
+        summaries = self._loader.turn_items(session_id, low=keys.SUMMARY, high=high, names=("PK", "SK"))
+        gone = [{"DeleteRequest": {"Key": {"PK": item["PK"], "SK": item["SK"]}}} async for item in summaries]
         await self.batch([*seals, *gone])
         swept = await self._conditional(
             "UpdateItem",

@@ -1,4 +1,4 @@
-"""A worker process of the race tests: appends its share, reporting each acknowledgement before the next call.
+"""A worker process of the race tests: appends its share, reporting each acknowledgement before the next.
 
 Started as `python race_worker.py JSON`; prints a line of JSON an acknowledgement. With `loss` it works through a network
 that loses requests and replies; the parent kills it whenever it likes.

@@ -1,11 +1,10 @@
-"""What the suites share besides fixtures: clocks that can be set, a table that several workers share, a lossy network."""
+"""What the suites share besides fixtures: clocks that can be set, a table of several workers, a lossy network."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +15,7 @@ from mangacache.store.transport import Throttled, Unanswered
 from mangacache.telemetry import Telemetry
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from collections.abc import Mapping
 
 T = TypeVar("T")

@@ -20,20 +20,20 @@ PathTree: TypeAlias = dict[str | int, "PathTree"]
 
 def read_path(item: Item, path: Path) -> AttributeValue | None:
     """Return the value at `path`, or None where there is none."""
-    value = item.get(path[0])  # type: ignore[call-overload] # the first step is always a name
+    value = item.get(path[0])  # type: ignore[arg-type] # the first step is always a name
     for step in path[1:]:
         if value is None:
             return None
         value = child(value, step)
-    return value  # type: ignore[no-any-return] # items are typed JSON
+    return value
 
 
 def child(value: AttributeValue, step: str | int) -> AttributeValue | None:
     """Return the element of a map or list, or None where there is none."""
     if isinstance(step, str):
-        return value["M"].get(step) if "M" in value else None  # type: ignore[no-any-return] # typed JSON
+        return value["M"].get(step) if "M" in value else None
     elements = value.get("L", ())
-    return elements[step] if step < len(elements) else None  # type: ignore[no-any-return] # typed JSON
+    return elements[step] if step < len(elements) else None
 
 
 def tree_of(paths: Iterable[Path]) -> PathTree:
@@ -50,7 +50,7 @@ def project(item: Item, tree: PathTree) -> Item:
     """Return a copy of what `tree` selects of `item`; lists keep only the selected elements, in order."""
     projected: Item = {}
     for name, below in tree.items():
-        value = item.get(name)  # type: ignore[call-overload] # the first step is always a name
+        value = item.get(name)  # type: ignore[arg-type] # the first step is always a name
         selected = None if value is None else _project_value(value, below)
         if selected is not None:
             projected[str(name)] = selected
