@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import ClassVar, Final, TypeAlias, TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import msgspec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 from contextlib import asynccontextmanager
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest

@@ -7,14 +7,14 @@ outcome, and return a result. They do no input or output, so every path can be d
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import msgspec
-from mangacache.store.values import Typed
-from mangacache.store.snapshot import Snapshot
-from mangacache.store.items import MetaRecord
-from mangacache.model import Summary, Turn
 
+from mangacache.model import Summary, Turn
+from mangacache.store.items import MetaRecord
+from mangacache.store.snapshot import Snapshot
+from mangacache.store.values import Typed
 
 R = TypeVar("R")
 

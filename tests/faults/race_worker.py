@@ -1,7 +1,7 @@
 """A worker process of the race tests: appends its share, reporting each acknowledgement before the next.
 
-Started as `python race_worker.py JSON`; prints a line of JSON an acknowledgement. With `loss` it works through a network
-that loses requests and replies; the parent kills it whenever it likes.
+Started as `python race_worker.py JSON`; prints a line of JSON an acknowledgement. With `loss` it works through a
+network that loses requests and replies; the parent kills it whenever it likes.
 """
 
 from __future__ import annotations

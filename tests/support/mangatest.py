@@ -15,8 +15,7 @@ from mangacache.store.transport import Throttled, Unanswered
 from mangacache.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
 T = TypeVar("T")
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from botocore.exceptions import ClientError, ParamValidationError
+
+_HTTP_BAD_REQUEST = 400
+
 
 class Refusal(Exception):
     """The service's refusal of a request, before it is given the form botocore raises.
@@ -47,3 +51,18 @@ def unsupported(what: str) -> NotImplementedError:
     return NotImplementedError(
         f"MemoryDynamoDB does not model {what}; use the expression parameters, or a real engine for this test"
     )
+
+
+def mistyped(report: str) -> ParamValidationError:
+    """Return what botocore itself raises before it sends a request of the wrong form."""
+    return ParamValidationError(report=report)
+
+
+def raised(refusal: Refusal, operation: str) -> ClientError:
+    """Return the refusal as botocore raises it."""
+    response: Any = {
+        "Error": {"Code": refusal.code, "Message": refusal.message},
+        "ResponseMetadata": {"HTTPStatusCode": _HTTP_BAD_REQUEST, "RetryAttempts": 0},
+        **refusal.fields,
+    }
+    return ClientError(response, operation)

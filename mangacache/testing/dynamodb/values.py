@@ -10,7 +10,7 @@ import base64
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from mangacache.testing.dynamodb.errors import invalid, invalid_values
+from mangacache.testing.dynamodb.errors import invalid, invalid_values, mistyped
 from mangacache.testing.dynamodb.numbers import canonical_number, number_size
 
 if TYPE_CHECKING:
@@ -26,6 +26,18 @@ Scalar: TypeAlias = str | bytes | Decimal
 MAX_ITEM_BYTES: Final = 400 * 1024
 _MAX_DEPTH: Final = 32
 _CONTAINER_OVERHEAD: Final = 3
+_PYTHON_TYPES: Final[dict[str, type | tuple[type, ...]]] = {
+    "S": str,
+    "N": str,
+    "B": (bytes, bytearray, str),
+    "BOOL": bool,
+    "NULL": bool,
+    "M": dict,
+    "L": (list, tuple),
+    "SS": (list, tuple),
+    "NS": (list, tuple),
+    "BS": (list, tuple),
+}
 
 
 def normalise_item(item: Mapping[str, Any]) -> Item:
@@ -37,6 +49,7 @@ def normalise(value: Mapping[str, Any], depth: int = 0) -> AttributeValue:
     """Return a copy of one value in normal form.
 
     Raises:
+        ParamValidationError: a value that the client itself refuses: of no known type, or of another Python type.
         Refusal: no type or several, an invalid number, an empty or repeating set, `NULL` that is not true,
             or deeper than 32 levels.
     """
@@ -44,6 +57,9 @@ def normalise(value: Mapping[str, Any], depth: int = 0) -> AttributeValue:
         several = "has more than one datatypes set" if value else "is empty"
         raise invalid(f"Supplied AttributeValue {several}, must contain exactly one of the supported datatypes")
     ((tag, inner),) = value.items()
+    if tag not in _PYTHON_TYPES:
+        raise mistyped(f"Unknown parameter in an attribute value: {tag!r}, must be one of: {', '.join(_PYTHON_TYPES)}")
+    _check_type(tag, inner)
     if tag == "S":
         return {"S": inner}
     if tag == "M":
@@ -55,6 +71,11 @@ def normalise(value: Mapping[str, Any], depth: int = 0) -> AttributeValue:
     return {tag: _NORMALISERS[tag](inner)}
 
 
+def _check_type(tag: str, inner: object) -> None:
+    if not isinstance(inner, _PYTHON_TYPES[tag]):
+        raise mistyped(f"Invalid type for parameter {tag}, value: {inner!r:.80}, type: {type(inner)}")
+
+
 def _check_depth(depth: int) -> None:
     if depth >= _MAX_DEPTH:
         raise invalid("Nesting Levels have exceeded supported limits")
@@ -63,7 +84,7 @@ def _check_depth(depth: int) -> None:
 def _blob(value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode()
-    return bytes(value) if isinstance(value, (bytes, bytearray)) else bytes(value.read())
+    return bytes(value)
 
 
 def _null(value: bool) -> bool:  # noqa: FBT001 - called through the table below with the value alone

@@ -1,0 +1,11 @@
+"""For tests of bots and of this package: in-memory doubles of the services it stands on.
+
+They are held to the real engines by the same conformance suite, refuse what the services refuse, and raise
+`NotImplementedError` for what they do not model: a double that guesses makes a test lie.
+"""
+
+from __future__ import annotations
+
+from mangacache.testing.dynamodb import MemoryDynamoDB
+
+__all__ = ["MemoryDynamoDB"]
