@@ -63,6 +63,11 @@ def parse_condition(text: str, names: Names, expression: str) -> Condition:
 
 
 class _ConditionParser(ExpressionParser):
+    def __init__(self, text: str, names: Names, expression: str) -> None:
+        super().__init__(text, names, expression)
+        self._groups: dict[int, int] = {}
+        """Where each group in parentheses begins and ends, in words."""
+
     def disjunction(self) -> Test:
         tests = [self._conjunction()]
         while self.accept_keyword("OR"):
@@ -79,11 +84,19 @@ class _ConditionParser(ExpressionParser):
         if self.accept_keyword("NOT"):
             test = self._negation()
             return lambda item, values: not test(item, values)
-        if self.accept("("):
-            test = self.disjunction()
-            self.expect(")")
-            return test
+        if self.token.text == "(":
+            return self._group()
         return self._function() or self._comparison()
+
+    def _group(self) -> Test:
+        start = self.position
+        self.expect("(")
+        test = self.disjunction()
+        if self._groups.get(start + 1) == self.position:
+            raise self.error("The expression has redundant parentheses;")
+        self.expect(")")
+        self._groups[start] = self.position
+        return test
 
     def _function(self) -> Test | None:
         if not (self.token.kind == "word" and self.following().text == "(") or self.token.text == "size":

@@ -15,14 +15,15 @@ from mangacache.testing.dynamodb.paths import project
 from mangacache.testing.dynamodb.request import Request
 from mangacache.testing.dynamodb.table import Table, in_use
 from mangacache.testing.dynamodb.values import Item, copy_item, item_size, normalise_item
-from mangacache.testing.dynamodb.writes import PREPARE, Write, prepare_delete, prepare_put, prepare_update
+from mangacache.testing.dynamodb.writes import PREPARE, prepare_delete, prepare_put, prepare_update
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from botocore.model import OperationModel
 
     from mangacache.clock import Clock
+    from mangacache.testing.dynamodb.writes import Prepared, Write
 
 Parameters = dict[str, Any]
 Answer = dict[str, Any]
@@ -217,8 +218,8 @@ class MemoryDynamoDB:
     def _delete_item(self, parameters: Parameters) -> Answer:
         return self._write(prepare_delete, parameters)
 
-    def _write(self, prepare: Callable[[Table, Parameters], Write], parameters: Parameters) -> Answer:
-        write = prepare(self._table(parameters["TableName"]), parameters)
+    def _write(self, prepare: Callable[[Table, Parameters], Prepared], parameters: Parameters) -> Answer:
+        write = prepare(self._table(parameters["TableName"]), parameters)()
         answer = write.answer(parameters.get("ReturnValues", "NONE"))
         write.done(self.clock.monotonic_s())
         return answer
@@ -257,9 +258,11 @@ class MemoryDynamoDB:
         ]
         _check_number("RequestItems", len(asked), _MAX_BATCH_WRITE, "Too many items requested for BatchWriteItem")
         writes = [
-            prepare_put(table, request["PutRequest"])
-            if "PutRequest" in request
-            else prepare_delete(table, request["DeleteRequest"])
+            (
+                prepare_put(table, request["PutRequest"])
+                if "PutRequest" in request
+                else prepare_delete(table, request["DeleteRequest"])
+            )()
             for table, request in asked
         ]
         if len({(write.table.name, write.key) for write in writes}) != len(writes):
@@ -284,39 +287,36 @@ class MemoryDynamoDB:
                 raise invalid(f"Value at 'clientRequestToken' must have length 1 to {_MAX_TOKEN}")
             if self._done_before(token, repr(asked), now_s):
                 return {}
-        writes: list[Write] = []
-        reasons: list[dict[str, Any]] = []
-        for entry in asked:
-            ((kind, operation),) = entry.items()
-            try:
-                writes.append(PREPARE[kind](self._table(operation["TableName"]), operation))
-                reasons.append({"Code": "None"})
-            except Refusal as refusal:
-                if refusal.code != "ConditionalCheckFailedException":
-                    raise
-                reasons.append({"Code": "ConditionalCheckFailed", "Message": refusal.message, **refusal.fields})
-        self._check_transaction(asked, writes)
+        self._check_distinct(asked)
+        prepared = [
+            PREPARE[kind](self._table(operation["TableName"]), operation)
+            for entry in asked
+            for kind, operation in entry.items()
+        ]
+        writes, reasons = _worked_out(prepared)
         if len(writes) < len(asked):
             codes = ", ".join(reason["Code"] for reason in reasons)
             message = f"Transaction cancelled, please refer cancellation reasons for specific reasons [{codes}]"
             raise Refusal("TransactionCanceledException", message, CancellationReasons=reasons)
+        if sum(item_size(write.new or {}) for write in writes) > _MAX_TRANSACTION_BYTES:
+            raise invalid("Collection size of items in the transaction has exceeded 4 MB")
         for write in writes:
             write.done(now_s)
         if token is not None:
             self._tokens[token] = (now_s, repr(asked))
         return {}
 
-    def _check_transaction(self, asked: list[dict[str, Any]], writes: list[Write]) -> None:
+    def _check_distinct(self, asked: list[dict[str, Any]]) -> None:
         keys = set()
         for entry in asked:
+            if len(entry) != 1:
+                raise invalid("TransactItems can only contain one of Check, Put, Update or Delete")
             for operation in entry.values():
                 schema = self._table(operation["TableName"]).schema
                 given = normalise_item(operation.get("Key") or operation.get("Item") or {})
                 keys.add((operation["TableName"], schema.of_item(given)))
         if len(keys) != len(asked):
             raise invalid("Transaction request cannot include multiple operations on one item")
-        if sum(item_size(write.new or {}) for write in writes) > _MAX_TRANSACTION_BYTES:
-            raise invalid("Collection size of items in the transaction has exceeded 4 MB")
 
     def _done_before(self, token: str, asked: str, now_s: float) -> bool:
         for known, (done_s, _) in list(self._tokens.items()):
@@ -330,6 +330,20 @@ class MemoryDynamoDB:
                 "The request uses the same client token as a previous, but non-identical request.",
             )
         return True
+
+
+def _worked_out(prepared: Sequence[Prepared]) -> tuple[list[Write], list[dict[str, Any]]]:
+    """Return the writes of a transaction that would go through, and for each operation the reason it would not."""
+    writes: list[Write] = []
+    reasons: list[dict[str, Any]] = []
+    for work_out in prepared:
+        try:
+            writes.append(work_out())
+            reasons.append({"Code": "None"})
+        except Refusal as refusal:
+            code = {"ConditionalCheckFailedException": "ConditionalCheckFailed"}.get(refusal.code, "ValidationError")
+            reasons.append({"Code": code, "Message": refusal.message, **refusal.fields})
+    return writes, reasons
 
 
 def _check_number(parameter: str, number: int, limit: int, message: str | None = None) -> None:

@@ -35,6 +35,9 @@ class ExpressionParser:
         text: the expression.
         names: ExpressionAttributeNames.
         expression: the parameter's name, for messages.
+
+    Attributes:
+        position: how many words have been read.
     """
 
     def __init__(self, text: str, names: Names, expression: str) -> None:
@@ -42,30 +45,30 @@ class ExpressionParser:
         self._text = text
         self._names = dict(names)
         self._tokens = tokenize(text, expression)
-        self._position = 0
+        self.position = 0
         self._used_names: set[str] = set()
         self._used_values: set[str] = set()
 
     @property
     def token(self) -> Token:
         """The word to be read next."""
-        return self._tokens[self._position]
+        return self._tokens[self.position]
 
     def following(self) -> Token:
         """Return the word after the next."""
-        return self._tokens[min(self._position + 1, len(self._tokens) - 1)]
+        return self._tokens[min(self.position + 1, len(self._tokens) - 1)]
 
     def next(self) -> Token:
         """Read a word."""
-        token = self._tokens[self._position]
+        token = self._tokens[self.position]
         if token.kind != "end":
-            self._position += 1
+            self.position += 1
         return token
 
     def accept(self, symbol: str) -> bool:
         """Read `symbol` if it is next."""
         if self.token.kind == "symbol" and self.token.text == symbol:
-            self._position += 1
+            self.position += 1
             return True
         return False
 
@@ -77,7 +80,7 @@ class ExpressionParser:
     def accept_keyword(self, keyword: str) -> bool:
         """Read `keyword`, in either case, if it is next."""
         if self.token.kind == "word" and self.token.text.upper() == keyword:
-            self._position += 1
+            self.position += 1
             return True
         return False
 

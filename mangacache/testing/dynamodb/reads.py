@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from mangacache.testing.dynamodb.conditions import parse_condition
-from mangacache.testing.dynamodb.errors import invalid
+from mangacache.testing.dynamodb.errors import invalid, mistyped
 from mangacache.testing.dynamodb.paths import project
 from mangacache.testing.dynamodb.request import Request
 from mangacache.testing.dynamodb.values import Item, copy_item, item_size, normalise_item, scalar, type_of
@@ -81,7 +81,7 @@ class _View:
         request.finish()
         limit = parameters.get("Limit")
         if limit is not None and limit < 1:
-            raise invalid("1 validation error detected: Value at 'limit' failed to satisfy constraint: at least 1")
+            raise mistyped(f"Invalid value for parameter Limit, value: {limit}, valid min value: 1")
         found: list[Item] = []
         last: Item | None = None
         looked_at = read_bytes = 0

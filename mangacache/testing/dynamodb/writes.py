@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from mangacache.testing.dynamodb.errors import condition_failed, invalid
 from mangacache.testing.dynamodb.paths import project, tree_of
@@ -11,7 +12,7 @@ from mangacache.testing.dynamodb.updates import check_keys_unchanged
 from mangacache.testing.dynamodb.values import Item, copy_item, normalise_item
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from mangacache.testing.dynamodb.table import Key, Table
     from mangacache.testing.dynamodb.updates import Update
@@ -61,57 +62,80 @@ class Write(NamedTuple):
         return {"Attributes": shown} if shown else {}
 
 
-def prepare_put(table: Table, parameters: Mapping[str, Any]) -> Write:
-    """Work out a PutItem.
+Prepared: TypeAlias = Callable[[], Write]
+"""A request that is right in itself; called, it tests the condition and works out the write, or is refused then."""
+
+
+def prepare_put(table: Table, parameters: Mapping[str, Any]) -> Prepared:
+    """Check a PutItem.
 
     Raises:
-        Refusal: the item is refused, or the condition does not hold.
+        Refusal: the item or an expression is refused.
     """
     item = normalise_item(parameters["Item"])
     key = table.check(item)
-    old = _checked(table, key, Request(parameters))
-    return Write(table, key, old, item)
+    condition = _Condition(table, key, Request(parameters))
+    return lambda: Write(table, key, condition.checked(), item)
 
 
-def prepare_delete(table: Table, parameters: Mapping[str, Any]) -> Write:
-    """Work out a DeleteItem; see `prepare_put`."""
+def prepare_delete(table: Table, parameters: Mapping[str, Any]) -> Prepared:
+    """Check a DeleteItem; see `prepare_put`."""
     key = table.schema.of_key(normalise_item(parameters["Key"]))
-    return Write(table, key, _checked(table, key, Request(parameters)), None)
+    condition = _Condition(table, key, Request(parameters))
+    return lambda: Write(table, key, condition.checked(), None)
 
 
-def prepare_check(table: Table, parameters: Mapping[str, Any]) -> Write:
-    """Work out a transaction's ConditionCheck; see `prepare_put`."""
-    write = prepare_delete(table, parameters)
-    return write._replace(new=write.old, changes=False)
+def prepare_check(table: Table, parameters: Mapping[str, Any]) -> Prepared:
+    """Check a transaction's ConditionCheck; see `prepare_put`."""
+    delete = prepare_delete(table, parameters)
+
+    def work_out() -> Write:
+        write = delete()
+        return write._replace(new=write.old, changes=False)
+
+    return work_out
 
 
-def prepare_update(table: Table, parameters: Mapping[str, Any]) -> Write:
-    """Work out an UpdateItem, which makes the item where there is none; see `prepare_put`."""
+def prepare_update(table: Table, parameters: Mapping[str, Any]) -> Prepared:
+    """Check an UpdateItem, which makes the item where there is none; see `prepare_put`."""
     key_item = normalise_item(parameters["Key"])
     key = table.schema.of_key(key_item)
     request = Request(parameters)
     update = request.update()
     if update is not None:
         check_keys_unchanged(update, table.schema.names)
-    old = _checked(table, key, request)
-    base = key_item if old is None else old
-    new = base if update is None else update.apply(base, request.values)
-    table.check(new)
-    return Write(table, key, old, new, update=update)
+    condition = _Condition(table, key, request)
+
+    def work_out() -> Write:
+        old = condition.checked()
+        base = key_item if old is None else old
+        new = base if update is None else update.apply(base, request.values)
+        table.check(new)
+        return Write(table, key, old, new, update=update)
+
+    return work_out
 
 
-def _checked(table: Table, key: Key, request: Request) -> Item | None:
-    """Return the item that stands there, having tested the request's condition on it."""
-    condition = request.condition()
-    request.finish()
-    old = table.get(key)
-    if condition is not None and not condition.test(old or {}, request.values):
-        wanted = request.parameters.get("ReturnValuesOnConditionCheckFailure", "NONE") == "ALL_OLD"
-        raise condition_failed(copy_item(old) if wanted and old is not None else None)
-    return old
+class _Condition:
+    """A write's condition, on the item that stands in its place."""
+
+    def __init__(self, table: Table, key: Key, request: Request) -> None:
+        self._table = table
+        self._key = key
+        self._request = request
+        self._condition = request.condition()
+        request.finish()
+
+    def checked(self) -> Item | None:
+        """Return the item that stands there; refused where the condition does not hold on it."""
+        old = self._table.get(self._key)
+        if self._condition is not None and not self._condition.test(old or {}, self._request.values):
+            wanted = self._request.parameters.get("ReturnValuesOnConditionCheckFailure", "NONE") == "ALL_OLD"
+            raise condition_failed(copy_item(old) if wanted and old is not None else None)
+        return old
 
 
-PREPARE: Final[dict[str, Callable[[Table, Mapping[str, Any]], Write]]] = {
+PREPARE: Final[dict[str, Callable[[Table, Mapping[str, Any]], Prepared]]] = {
     "Put": prepare_put,
     "Update": prepare_update,
     "Delete": prepare_delete,
