@@ -104,6 +104,33 @@ async def test_an_update_that_makes_an_item_has_no_old_one_to_give():
     assert "Attributes" not in answer
 
 
+async def test_elements_beyond_a_list_s_end_are_appended_in_the_order_of_their_indexes():
+    _, client = await database()
+    await client.put_item(TableName="t", Item=item("1", d={"L": [{"N": "0"}]}))
+    answer = await client.update_item(
+        TableName="t",
+        Key=item("1"),
+        UpdateExpression="SET d[9] = :b, d[8] = :a",
+        ExpressionAttributeValues={":a": {"N": "8"}, ":b": {"N": "9"}},
+        ReturnValues="ALL_NEW",
+    )
+    assert answer["Attributes"]["d"] == {"L": [{"N": "0"}, {"N": "8"}, {"N": "9"}]}
+
+
+async def test_the_indexes_of_a_removal_are_those_before_it():
+    _, client = await database()
+    await client.put_item(TableName="t", Item=item("1", d={"L": [{"N": str(n)} for n in range(4)]}))
+    await client.update_item(TableName="t", Key=item("1"), UpdateExpression="REMOVE d[0], d[2]")
+    found = await client.get_item(TableName="t", Key=item("1"))
+    assert found["Item"]["d"] == {"L": [{"N": "1"}, {"N": "3"}]}
+
+
+async def test_redundant_parentheses_are_refused():
+    _, client = await database()
+    call = client.put_item(TableName="t", Item=item("1"), ConditionExpression="((a = b))")
+    assert "redundant parentheses" in (await refused(call))[1]
+
+
 @pytest.mark.parametrize("update", ["SET m.x = :a", "SET d[0] = :a", "ADD m.x :a", "REMOVE m.x"])
 async def test_a_nested_path_without_its_parent_is_refused(update):
     _, client = await database()
