@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import secrets
+import shlex
 import signal
 import sys
 from importlib.util import find_spec
@@ -129,12 +130,10 @@ async def _replay(arguments: argparse.Namespace) -> int:
 async def _report(
     arguments: argparse.Namespace, settings: Settings, options: Options, *, engines: dict[str, Any]
 ) -> int:
-    if arguments.json is not None and not arguments.json.parent.is_dir():
-        raise Invalid(f"--json: there is no folder {arguments.json.parent}: make it first")
     with _Progress() as progress:
         figures = await replay(arguments.file, settings, options, engines=engines, progress=progress.begin)
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+        _write_json(arguments.json, figures)
     _print_table(figures)
     if is_clean(figures):
         print("Every turn was stored, in order, once, and read back as it was said.")
@@ -143,7 +142,18 @@ async def _report(
     return 1
 
 
+def _write_json(path: Path, figures: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise Invalid(f"--json: the report cannot be written to {path}: {error.strerror}") from error
+
+
 def _options(arguments: argparse.Namespace, *, prefix: str) -> Options:
+    if arguments.json is not None and not arguments.json.parent.is_dir():
+        raise Invalid(f"--json: there is no folder {arguments.json.parent}: make it first")
+    if arguments.json is not None and arguments.json.is_dir():
+        raise Invalid(f"--json: {arguments.json} is a folder: name a file in it")
     return Options(
         concurrency=arguments.concurrency,
         limit=arguments.limit,
@@ -156,21 +166,24 @@ def _options(arguments: argparse.Namespace, *, prefix: str) -> Options:
 
 
 async def _local(arguments: argparse.Namespace) -> int:
+    if arguments.unix_socket and arguments.redis_port is not None:
+        raise Invalid("--unix-socket and --redis-port exclude each other: Valkey listens at one of them")
     async with _open_local(
         arguments,
         data_folder=arguments.data,
-        redis_port=arguments.redis_port,
-        dynamodb_port=arguments.dynamodb_port,
+        redis_port=arguments.redis_port or None,
+        dynamodb_port=arguments.dynamodb_port or None,
         unix_socket=arguments.unix_socket,
     ) as stack:
         variables = stack.environment()
         os.environ.update(variables)
         await _create(Settings.from_env())
-        print(f"# {stack.engine.meaning}")
-        for name, value in variables.items():
-            print(f"export {name}={value}")
-        print("# Both servers run until this command ends: press Ctrl-C.", flush=True)
+        # Listen before anything is said: whoever reads the last line may end this command at once.
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            print(f"# {stack.engine.meaning}")
+            for name, value in variables.items():
+                print(f"export {name}={shlex.quote(value)}")
+            print("# Both servers run until this command ends: press Ctrl-C.", flush=True)
             async for _ in signals:
                 break
     return 0

@@ -63,13 +63,14 @@ def find_engine(wanted: EngineName = "auto") -> Engine:
     if find_spec("moto") is None:
         raise NotFound("no local DynamoDB is installed: pip install 'mangacache[local]'")
     number = version("moto")
+    why = ", because dynoxide was not found" if wanted == "auto" else ""
     return Engine(
         "moto",
         number,
         sys.executable,
         faithful_transactions=False,
-        meaning=f"moto {number}, because dynoxide was not found: slow, transactions are not atomic, repeated ones "
-        "apply twice, nothing is kept; good for a look, not for load or faults",
+        meaning=f"moto {number}{why}: slow, transactions are not atomic, repeated ones apply twice, "
+        "nothing is kept; good for a look, not for load or faults",
     )
 
 

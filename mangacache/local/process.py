@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from mangacache.errors import Invalid, Transient
 
@@ -138,7 +138,7 @@ class ServerProcess:
         report, report_end = os.pipe()
         arguments = [sys.executable, "-I", "-S", str(_WATCHDOG), str(lifeline_end), str(report_end), "--"]
         try:
-            with self._log.open("ab") as log:
+            with _opened(self._log) as log:
                 self._watchdog = subprocess.Popen(  # noqa: S603 - our own interpreter and a server found by name
                     [*arguments, *self._command(self.port)],
                     stdin=subprocess.DEVNULL,
@@ -160,6 +160,13 @@ class ServerProcess:
     def _failed(self) -> Transient:
         said = self._log.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip() if self._log.exists() else ""
         return Transient(f"{self.name} did not come up on port {self.port}; it said: {said or 'nothing'}")
+
+
+def _opened(log: Path) -> BinaryIO:
+    try:
+        return log.open("ab")
+    except OSError as error:
+        raise Invalid(f"{log} cannot be written ({error.strerror}): choose another folder") from error
 
 
 def free_port() -> int:

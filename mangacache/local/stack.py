@@ -6,6 +6,7 @@ import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -69,7 +70,9 @@ class LocalStack:
         """The address of Valkey, None where there is none."""
         if self.valkey is None:
             return None
-        return f"unix://{self._unix_socket}" if self._unix_socket else f"redis://127.0.0.1:{self.valkey.port}"
+        return (
+            f"unix://{quote(str(self._unix_socket))}" if self._unix_socket else f"redis://127.0.0.1:{self.valkey.port}"
+        )
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which `Settings.from_env` and the AWS tools find the stack."""

@@ -77,7 +77,13 @@ async def replay(
         Invalid: a malformed line, or no times to follow.
         MangaCacheError: what a message met.
     """
-    conversations = read_conversations(path, limit=options.limit, need_times=options.recorded)
+    conversations = read_conversations(
+        path,
+        limit=options.limit,
+        need_times=options.recorded,
+        prefix=options.prefix,
+        max_content_bytes=settings.max_content_bytes,
+    )
     if not options.redis:
         settings = settings.replace(redis_endpoint=None)
     speed = options.speed if options.recorded else 0.0

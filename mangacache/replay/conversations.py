@@ -44,13 +44,22 @@ class Conversation(msgspec.Struct, frozen=True):
         return tuple(self.turns[i:j] for i, j in itertools.pairwise([*starts, len(self.turns)]))
 
 
-def read_conversations(path: Path, *, limit: int | None = None, need_times: bool = False) -> list[Conversation]:
+def read_conversations(
+    path: Path,
+    *,
+    limit: int | None = None,
+    need_times: bool = False,
+    prefix: str = "",
+    max_content_bytes: int = 262_144,
+) -> list[Conversation]:
     """Return the conversations of a `.jsonl` or `.jsonl.gz` file.
 
     Args:
         path: one conversation a line: `session_id`, `customer_id`, `turns` of `role`, `content`, `at`.
         limit: read only so many; None reads all.
         need_times: every turn must have its `at`, in seconds, never decreasing.
+        prefix: what will stand before every session id, which must have room for it.
+        max_content_bytes: the longest content of a turn that can be stored.
 
     Raises:
         NotFound: there is no such file.
@@ -65,7 +74,7 @@ def read_conversations(path: Path, *, limit: int | None = None, need_times: bool
             continue
         try:
             conversation = _DECODER.decode(line)
-            _check(conversation, need_times=need_times)
+            _check(conversation, need_times=need_times, prefix=prefix, max_content_bytes=max_content_bytes)
         except (msgspec.MsgspecError, UnicodeDecodeError, Invalid) as error:
             raise Invalid(f"{path}, line {number}: {error}") from error
         first = lines_of.setdefault(conversation.session_id, number)
@@ -81,17 +90,20 @@ _DECODER: Final = msgspec.json.Decoder(Conversation)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield from enumerate(file, start=1)
+            for number, line in enumerate(file, start=1):
+                yield number, line
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {path}") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise Invalid(f"{path} cannot be read: {error}") from error
+        raise Invalid(f"{path} cannot be read after line {number}: {error}") from error
 
 
-def _check(conversation: Conversation, *, need_times: bool) -> None:
+def _check(conversation: Conversation, *, need_times: bool, prefix: str, max_content_bytes: int) -> None:
     checked_id(conversation.session_id, what="session_id")
+    checked_id(prefix + conversation.session_id, what="session_id with its prefix")
     checked_id(conversation.customer_id, what="customer_id")
     if not conversation.turns:
         raise Invalid("the conversation has no turns")
@@ -99,6 +111,8 @@ def _check(conversation: Conversation, *, need_times: bool) -> None:
     for place, turn in enumerate(conversation.turns, start=1):
         if turn.role not in ROLES:
             raise Invalid(f"turn {place}: {turn.role!r:.40} is no role: use one of {', '.join(sorted(ROLES))}")
+        if (size := len(turn.content.encode())) > max_content_bytes:
+            raise Invalid(f"turn {place}: content has {size} bytes of UTF-8, the limit is {max_content_bytes}")
         if turn.at is None:
             if need_times:
                 raise Invalid(

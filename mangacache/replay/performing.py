@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mangacache.clock import AcceleratedClock, SystemClock
-from mangacache.model import NewTurn, Version
+from mangacache.model import WINDOW, NewTurn, Version
 from mangacache.replay.counting import CountingTransport, first_message
 from mangacache.service import MangaCache
 from mangacache.settings import Settings, specs
@@ -116,7 +116,8 @@ class Performer:
             times.append(perf_counter())
         elif replies:
             new = [NewTurn(turn_id=turn_id, role=role, content=content) for turn_id, role, content in replies]
-            done.extend(await session.append_many(new))
+            for first in range(0, len(new), WINDOW):
+                done.extend(await session.append_many(new[first : first + WINDOW]))
             times.append(perf_counter())
         version = context.version
         for appended in done:

@@ -1,7 +1,8 @@
 """Worker processes of a replay: each with its own MangaCache, driven over its standard input and output.
 
-A frame is four bytes of length and a MessagePack value. Jobs carry an id, and answers come in any order. An empty frame
-asks the worker to close its MangaCache, to answer with its tally, and to end.
+A frame is four bytes of length and a MessagePack value. Jobs carry a number from 1, and answers come in any order. An
+empty frame asks the worker to close its MangaCache, to answer with its tally, and to end. An answer numbered 0 is about
+the worker itself: its tally, or why it could not open.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class _Answer(msgspec.Struct, frozen=True):
     number: int
     handled: Handled | None = None
     error: str = ""
+    tally: Tally | None = None
 
 
 class Worker:
@@ -38,6 +40,8 @@ class Worker:
         self._process = process
         self._waiting: dict[int, asyncio.Future[Handled]] = {}
         self._next = 0
+        self._ended = asyncio.Event()
+        self._error = ""
         self._tally: Tally | None = None
 
     async def handle(self, job: Job) -> Handled:
@@ -46,6 +50,8 @@ class Worker:
         Raises:
             MangaCacheError: what the worker met, or that it died.
         """
+        if self._ended.is_set():  # nobody listens any more, and a pipe may take a frame that nobody will read
+            raise self._died()
         self._next += 1
         number = self._next
         future: asyncio.Future[Handled] = asyncio.get_running_loop().create_future()
@@ -61,32 +67,51 @@ class Worker:
             stdin.write(_frame(value))
             await stdin.drain()
         except ConnectionError as error:
-            raise MangaCacheError(f"worker {self._process.pid} of the replay has died") from error
+            await self._ended.wait()  # it may have said why
+            raise self._died() from error
+
+    def _died(self) -> MangaCacheError:
+        return MangaCacheError(
+            self._error or f"worker {self._process.pid} of the replay has died: nothing was verified"
+        )
 
     async def listen(self) -> None:
         """Take in answers until the worker ends; whoever still waits then hears of it."""
         stdout = self._process.stdout
         if stdout is None:
             raise AssertionError("a worker without a pipe")
-        while (frame := await _read_frame(stdout)) is not None:
-            if self._tally is None and not self._waiting:
-                self._tally = msgspec.msgpack.decode(frame, type=Tally)
-                continue
-            answer = msgspec.msgpack.decode(frame, type=_Answer)
-            future = self._waiting.pop(answer.number)
-            if answer.handled is not None:
-                future.set_result(answer.handled)
-            else:
-                future.set_exception(MangaCacheError(answer.error))
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(MangaCacheError(f"worker {self._process.pid} of the replay has died"))
+        try:
+            while (frame := await _read_frame(stdout)) is not None:
+                self._take(msgspec.msgpack.decode(frame, type=_Answer))
+        finally:
+            self._ended.set()
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(self._died())
+
+    def _take(self, answer: _Answer) -> None:
+        if answer.number == 0:
+            self._tally, self._error = answer.tally, answer.error
+            return
+        future = self._waiting.pop(answer.number)
+        if future.done():
+            return  # whoever waited was cancelled
+        if answer.handled is not None:
+            future.set_result(answer.handled)
+        else:
+            future.set_exception(MangaCacheError(answer.error))
 
     async def close(self) -> Tally:
-        """Let the worker close, and return its tally."""
+        """Let the worker close, and return its tally.
+
+        Raises:
+            MangaCacheError: it died before it said what it had sent.
+        """
         await self._send(None)
-        await self._process.wait()
-        return self._tally or Tally({}, {})
+        await self._ended.wait()
+        if self._tally is None:
+            raise self._died()
+        return self._tally
 
     def kill(self) -> None:
         """End the process at once."""
@@ -112,8 +137,8 @@ async def worker_processes(count: int, conditions: Conditions) -> AsyncIterator[
             )
             processes.append(process)
             worker = Worker(process)
-            await worker._send(conditions)  # noqa: SLF001 - the first frame of this module's own protocol
             listeners.start(worker.listen(), name="listen to a replay's worker")
+            await worker._send(conditions)  # noqa: SLF001 - the first frame of this module's own protocol
             workers.append(worker)
         yield workers
     finally:
@@ -148,19 +173,23 @@ async def _work() -> None:
     if first is None:
         return
     tasks = TaskOwner(on_failure=lambda name, error: print(f"{name}: {error!r}", file=sys.stderr))  # noqa: T201
-    async with performer(msgspec.msgpack.decode(first, type=Conditions)) as opened:
-        while frame := await _read_frame(reader):
-            number, job = msgspec.msgpack.decode(frame, type=tuple[int, Job])
-            tasks.start(_answer(opened, number, job), name="handle a replayed message")
-        await tasks.settle()
+    try:
+        async with performer(msgspec.msgpack.decode(first, type=Conditions)) as opened:
+            while frame := await _read_frame(reader):
+                number, job = msgspec.msgpack.decode(frame, type=tuple[int, Job])
+                tasks.start(_answer(opened, number, job), name="handle a replayed message")
+            await tasks.settle()
+    except MangaCacheError as error:
+        _write(_Answer(0, error=str(error)))
+        return
     if frame is not None:
-        _write(opened.tally())
+        _write(_Answer(0, tally=opened.tally()))
 
 
 async def _answer(opened: Performer, number: int, job: Job) -> None:
     try:
         answer = _Answer(number, await opened.handle(job))
-    except MangaCacheError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is: without an answer the parent would wait for ever
         answer = _Answer(number, error=f"{type(error).__name__}: {error}")
     _write(answer)
 
