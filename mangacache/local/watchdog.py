@@ -34,14 +34,13 @@ def main(arguments: list[str]) -> int:
         _become(command)
     os.write(report, b"%d\n" % child)
     os.close(report)
-    ready, _, _ = select.select([lifeline, woken], [], [])
-    status = _reaped(child)
-    if status is None and lifeline in ready:
-        status = _end(child, woken)
-    while status is None:  # woken by something else than the child's end
-        select.select([lifeline, woken], [], [])
-        status = _end(child, woken)
-    return status
+    while True:
+        ready, _, _ = select.select([lifeline, woken], [], [])
+        status = _reaped(child, woken)
+        if status is not None:
+            return status
+        if lifeline in ready:
+            return _end(child, woken)
 
 
 def _become(command: list[str]) -> None:
@@ -60,7 +59,10 @@ def _become(command: list[str]) -> None:
         os._exit(127)
 
 
-def _reaped(child: int) -> int | None:
+def _reaped(child: int, woken: int) -> int | None:
+    """Return the child's status if it has ended; it also wakes its parent when it is stopped and when it goes on."""
+    if select.select([woken], [], [], 0)[0]:
+        os.read(woken, 4096)
     pid, status = os.waitpid(child, os.WNOHANG)
     if pid == 0:
         return None
@@ -71,10 +73,11 @@ def _reaped(child: int) -> int | None:
 def _end(child: int, woken: int) -> int:
     """Ask the server to end, then make it."""
     os.kill(child, signal.SIGTERM)
+    os.kill(child, signal.SIGCONT)  # it hears nothing while it is stopped
     deadline = time.monotonic() + GRACE_S
     while (left := deadline - time.monotonic()) > 0:
-        select.select([woken], [], [], min(left, 0.05))
-        status = _reaped(child)
+        select.select([woken], [], [], left)
+        status = _reaped(child, woken)
         if status is not None:
             return status
     os.kill(child, signal.SIGKILL)
