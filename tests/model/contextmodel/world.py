@@ -1,0 +1,225 @@
+"""The state that every step reads and changes, and the cases: who does what, and what may happen to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from contextmodel.rules import Rules
+from contextmodel.versions import LOWEST, covers, each_part, join, show
+
+PLAIN = 0
+FAULT = 1
+ANSWER = 2
+"""A step in which a reader is answered out of Redis; what liveness looks for."""
+
+IDLE = ("idle",)
+
+
+class Link(NamedTuple):
+    """A worker's way to Redis, and what it knows of the epoch.
+
+    Attributes:
+        server: it is connected to; -1 is none.
+        epoch: bound to the connection.
+        known: the newest epoch learnt.
+        valid: the knowledge has not lapsed.
+        settled: P has passed since `known` was learnt.
+        cut: no connection can be made for now.
+    """
+
+    server: int = 0
+    epoch: int = 0
+    known: int = 0
+    valid: bool = True
+    settled: bool = True
+    cut: bool = False
+
+
+class World(NamedTuple):
+    """One state.
+
+    Attributes:
+        lives: turn_ids stored in each incarnation, in DynamoDB.
+        revision: META's, of the newest incarnation; 0 in a later one is a tombstone.
+        redis: the session's hash by `server * epochs + epoch`.
+        epoch: the epoch item, (epoch, identity of the primary).
+        phase: of Redis: 0 one primary, 1 the replica has stopped following, 2 failed over, 3 split.
+        links: of each worker.
+        memories: the version each worker holds; None where it holds nothing.
+        queues: invalidations not sent yet, one a worker.
+        writers: a task each.
+        readers: a task each.
+        late: messages that their sender has given up, and that may still arrive.
+        done: what completed operations have returned, joined.
+        token: the client's.
+        promised: False once an unsent invalidation was lost.
+        budget: faults still to come.
+    """
+
+    lives: tuple
+    revision: int
+    redis: tuple
+    epoch: tuple
+    phase: int
+    links: tuple
+    memories: tuple
+    queues: tuple
+    writers: tuple
+    readers: tuple
+    late: tuple
+    done: tuple
+    token: tuple
+    promised: bool
+    budget: int
+
+
+class Wrong(str):
+    """What is wrong, in place of the next state."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Who does what, what may happen, and which rules hold.
+
+    Attributes:
+        operations: of each worker's writer, in order: a turn_id is appended; `META` is changed; `DELETE`.
+        readers: the worker of each looping reader; -1 is a client that carries a token and changes its worker.
+        levels: at which the readers ask.
+        faults: that may happen, at most `budget` in all.
+        evictions: at any time, outside the budget.
+        expiries: of leases, at any time.
+        epochs: at most.
+        raises_epoch: a worker that is cut off raises the epoch instead of waiting for Redis.
+        sends_apart: a GET's sending and its execution are two steps.
+        learns_early: a worker knows what it has read in DynamoDB before that is observed, not only afterwards.
+        available: the policy is AVAILABLE, and LATEST is promised only while no worker is cut off.
+        checks_latest: readers without a token are held to linearizability.
+        checks_invariants: I2 and I3 are held in every state, not only what is answered.
+    """
+
+    operations: tuple
+    readers: tuple = (0, 1)
+    levels: tuple = ("LATEST",)
+    faults: frozenset = frozenset()
+    budget: int = 0
+    evictions: bool = True
+    expiries: bool = True
+    epochs: int = 1
+    raises_epoch: bool = False
+    sends_apart: bool = False
+    learns_early: bool = True
+    available: bool = False
+    checks_latest: bool = True
+    checks_invariants: bool = True
+    rules: Rules = field(default_factory=Rules)
+
+    @property
+    def acks_unconfirmed(self):
+        """Whether an append is acknowledged that Redis has not confirmed."""
+        return self.available or not self.rules.hold
+
+    @property
+    def servers(self):
+        """How many servers there are: a replica where one may take over."""
+        return 2 if self.faults & {"failover", "split"} else 1
+
+    @property
+    def links_move(self):
+        """Whether a worker's way to Redis can change at all."""
+        return bool(self.faults & {"cut", "stall", "failover", "split"}) or self.available
+
+    @property
+    def meta_moves(self):
+        """Whether META can change between the two reads of a strong read."""
+        return any({"META", "DELETE"} & set(of_worker) for of_worker in self.operations)
+
+    def start(self):
+        """Return the state everything begins in: a session of no turns (or only older ones), known to all."""
+        workers = len(self.operations)
+        return World(
+            lives=((),),
+            revision=0,
+            redis=(None,) * (self.servers * self.epochs),
+            epoch=(0, 0),
+            phase=0,
+            links=(Link(),) * workers,
+            memories=((1, 0, 0),) * workers,
+            queues=(None,) * workers,
+            writers=((*IDLE, 0),) * workers,
+            readers=(IDLE,) * len(self.readers),
+            late=(),
+            done=(1, 0, 0),
+            token=LOWEST,
+            promised=True,
+            budget=self.budget,
+        )
+
+
+def stored(world):
+    """Return the version DynamoDB is at."""
+    return (len(world.lives), len(world.lives[-1]), world.revision)
+
+
+def place(case, world, worker):
+    """Return where in `redis` a worker's commands go: None while it cannot or must not use Redis."""
+    link = world.links[worker]
+    if link.server < 0 or not link.valid or link.epoch != link.known or not link.settled:
+        return None
+    return link.server * case.epochs + link.epoch
+
+
+def put(items, index, item):
+    """Return a tuple with one item exchanged."""
+    return (*items[:index], item, *items[index + 1 :])
+
+
+def learn(case, world, worker, version):
+    """Return the memories when a worker has learnt of a version."""
+    known = world.memories[worker]
+    if known is not None:
+        version = (join if case.rules.join_incarnation else each_part)(known, version)
+    return put(world.memories, worker, version)
+
+
+def degraded(world):
+    """Tell whether LATEST is out of promise: a worker is cut off, has invalidations to send, or is an epoch behind."""
+    if not world.promised:
+        return True
+    newest = world.epoch[0]
+    for link, queue in zip(world.links, world.queues, strict=True):
+        if queue is not None or link.server < 0 or (link.valid and link.known < newest):
+            return True
+    return False
+
+
+def promise(case, world):
+    """Return what an operation that begins now must not fall behind."""
+    if not case.checks_latest or (case.available and degraded(world)):
+        return LOWEST
+    return world.done
+
+
+def judged(world, version, least, what):
+    """Return what is wrong with a version that an operation returns, if anything."""
+    if not covers(version, least):
+        return Wrong(f"{what} {show(version)}, after {show(least)} had been returned")
+    if not covers(stored(world), version):
+        return Wrong(f"{what} {show(version)}, which is not stored: that is {show(stored(world))}")
+    return None
+
+
+def invariant(case, world):
+    """Return what is wrong with a state, if anything: I2 and I3."""
+    usable = [place(case, world, worker) for worker in range(len(world.links))]
+    for index, found in enumerate(world.redis):
+        if found is None or found[0] != "full":
+            continue
+        if not found[2]:
+            return Wrong(f"I2: the hash says {show(found[1])}, and its content is something else")
+        held = case.checks_latest and not case.available and index in usable
+        if held and found[3] and not covers(found[1], world.done):
+            return Wrong(f"I3: the hash is at {show(found[1])}, after {show(world.done)} had been returned")
+    return None
