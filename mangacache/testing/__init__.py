@@ -6,6 +6,7 @@ They are held to the real engines by the same conformance suite, refuse what the
 
 from __future__ import annotations
 
+from mangacache.testing.dax import MemoryDax
 from mangacache.testing.dynamodb import MemoryDynamoDB
 
-__all__ = ["MemoryDynamoDB"]
+__all__ = ["MemoryDax", "MemoryDynamoDB"]
