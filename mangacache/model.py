@@ -166,6 +166,7 @@ class Context(msgspec.Struct, frozen=True):
         version: the token to pass as `at_least` with the next read.
         source: `memory`, `redis`, `dax` or `dynamodb`.
         stale: True where the source of truth could not be asked and this is older than the level promises.
+        degraded: True where Redis could not be asked or told, so that other workers' reads may not follow on this one.
     """
 
     session_id: str
@@ -175,6 +176,7 @@ class Context(msgspec.Struct, frozen=True):
     version: Version
     source: str
     stale: bool = False
+    degraded: bool = False
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from mangacache.clock import SystemClock, system_random
-from mangacache.context import NoTier
+from mangacache.context import NoTier, RedisContexts
 from mangacache.errors import Closed, Transient
 from mangacache.model import SessionPage, checked_id
+from mangacache.redis import RedisPyLink
 from mangacache.sessions import Session, Sessions, delete
 from mangacache.store import Store, open_transport
 from mangacache.store.deletion import Delete
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from mangacache.clock import Clock, Random
+    from mangacache.context import ContextTier
+    from mangacache.redis import Link
     from mangacache.settings import Settings
     from mangacache.store import Transport
 
@@ -35,7 +38,16 @@ class MangaCache:
         telemetry: its own metrics and log.
     """
 
-    def __init__(self, store: Store, *, settings: Settings, clock: Clock, random: Random, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        store: Store,
+        tier: ContextTier,
+        *,
+        settings: Settings,
+        clock: Clock,
+        random: Random,
+        telemetry: Telemetry,
+    ) -> None:
         self.settings = settings
         self.telemetry = telemetry
         self._store = store
@@ -43,7 +55,7 @@ class MangaCache:
         self._process_id = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._sessions = Sessions(store, NoTier(), settings=settings, clock=clock, random=random, telemetry=telemetry)
+        self._sessions = Sessions(store, tier, settings=settings, clock=clock, random=random, telemetry=telemetry)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -58,6 +70,7 @@ class MangaCache:
         clock: Clock | None = None,
         random: Random | None = None,
         transport: Transport | None = None,
+        link: Link | None = None,
     ) -> AsyncIterator[MangaCache]:
         """Open the tiers, check the table, and close everything at the end of the `async with` block.
 
@@ -66,6 +79,7 @@ class MangaCache:
             clock: where time comes from; the machine's own by default.
             random: where randomness comes from.
             transport: the door to DynamoDB; aioboto3's client by default.
+            link: the way to Redis, closed at the end; by default connections to `redis_endpoint`, where that is set.
 
         Raises:
             Invalid: no credentials, or a table with wrong keys.
@@ -78,13 +92,18 @@ class MangaCache:
         if transport is None:
             async with (
                 open_transport(settings) as opened,
-                cls.open(settings, clock=clock, random=random, transport=opened) as cache,
+                cls.open(settings, clock=clock, random=random, transport=opened, link=link) as cache,
             ):
                 yield cache
             return
         store = Store(transport, settings=settings, clock=clock, random=random, telemetry=telemetry)
         await store.schema.verify()
-        cache = cls(store, settings=settings, clock=clock, random=random, telemetry=telemetry)
+        if link is None and settings.redis_endpoint is not None:
+            link = RedisPyLink(settings, clock=clock, random=random, telemetry=telemetry)
+        tier: ContextTier = NoTier(store.loader.load, clock=clock)
+        if link is not None:
+            tier = RedisContexts(link, store, settings=settings, clock=clock, random=random, telemetry=telemetry)
+        cache = cls(store, tier, settings=settings, clock=clock, random=random, telemetry=telemetry)
         try:
             yield cache
         finally:

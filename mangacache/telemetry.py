@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -64,6 +64,17 @@ class Telemetry:
         self.contexts = Counter("mangacache_contexts", "Contexts answered.", ["source"], registry=self.registry)
         self.collisions = Counter(
             "mangacache_append_collisions", "Appends that found their number taken.", registry=self.registry
+        )
+        self.redis_calls = Counter(
+            "mangacache_redis_calls", "Round trips to Redis, by script.", ["script"], registry=self.registry
+        )
+        self.redis_up = Gauge("mangacache_redis_up", "Whether Redis is reached.", registry=self.registry)
+        self.cache_events = Counter(
+            "mangacache_context_cache",
+            "What happened to contexts in Redis: hit, same, lease, busy, filled, overtaken, refused, unreadable, "
+            "committed, unconfirmed, invalidated, degraded, epoch_raised, ...",
+            ["event"],
+            registry=self.registry,
         )
         self.survived = Counter(
             "mangacache_survived",

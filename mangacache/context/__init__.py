@@ -1,5 +1,6 @@
-"""The context cache: for now its seam; the cache in Redis goes behind it."""
+"""The context cache: kept by the write, shared by workers, never older than it says."""
 
-from mangacache.context.tier import ContextTier, NoTier
+from mangacache.context.cache import RedisContexts
+from mangacache.context.tier import Confirmed, ContextTier, Found, NoTier
 
-__all__ = ["ContextTier", "NoTier"]
+__all__ = ["Confirmed", "ContextTier", "Found", "NoTier", "RedisContexts"]

@@ -4,36 +4,121 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
+from mangacache.store.snapshot import Snapshot
+
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mangacache.clock import Clock
     from mangacache.model import Version
-    from mangacache.store.snapshot import Snapshot
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a read found.
+
+    Attributes:
+        source: `redis` or `dynamodb`.
+        strong: whether it was read strongly in DynamoDB, so that it may replace what memory holds.
+        sent_at_s: `clock.monotonic_s` when the request was sent that makes it valid.
+        sent_age_s: the same by `clock.age_s`.
+        window_age_s: how long before that its turns were last read strongly.
+        degraded: Redis was away, so that LATEST does not hold.
+        stale: the epoch could not be asked for, so that something newer may be elsewhere.
+    """
+
+    snapshot: Snapshot
+    source: str
+    strong: bool
+    sent_at_s: float
+    sent_age_s: float
+    window_age_s: float = 0.0
+    degraded: bool = False
+    stale: bool = False
+
+
+class Confirmed(msgspec.Struct, frozen=True):
+    """How a write was told to the other workers.
+
+    Attributes:
+        current_age_s: `clock.age_s` when the COMMIT was sent whose reply showed that nothing newer is in the tier;
+            None where it did not show that.
+        degraded: it was not confirmed, and is acknowledged all the same.
+    """
+
+    current_age_s: float | None = None
+    degraded: bool = False
 
 
 class ContextTier(Protocol):
-    """A cache of contexts that is shared by workers. It may forget at any time, and is never older than it says."""
+    """A cache of contexts that workers share. It may forget at any time, and is never older than it says."""
 
-    async def get(self, session_id: str, *, least: Version | None, have: Snapshot | None) -> Snapshot | None:
-        """Return the session if the tier holds it at `least` or newer; `have` need not be sent again."""
+    async def read(self, session_id: str, *, least: Version, have: Snapshot | None) -> Found:
+        """Return the session at `least` or newer, from the tier or else from DynamoDB.
 
-    async def commit(self, session_id: str, known: Snapshot) -> None:
-        """Bring what was written into the tier, before the write is acknowledged."""
+        Args:
+            session_id: whose context.
+            least: join of the reader's token and of what memory knows.
+            have: what memory holds, which need not be sent again.
 
-    async def observe(self, session_id: str, version: Version) -> None:
-        """Tell the tier which version was read in DynamoDB, before it is returned."""
+        Raises:
+            Rejected: too many reads while the tier is away.
+            Transient: DynamoDB does not answer.
+        """
+
+    async def strong(self, session_id: str) -> Found:
+        """Return the session as DynamoDB has it."""
+
+    async def latest_may_degrade(self) -> bool:
+        """Tell whether a degraded answer may stand for LATEST; where it may not, wait until one can be promised.
+
+        Raises:
+            Transient: it cannot be promised now, and nothing less may be answered (policy `hold`).
+        """
+
+    async def commit(self, session_id: str, *, base: Snapshot | None, after: Snapshot) -> Confirmed:
+        """Bring what was written into the tier, before the write is acknowledged.
+
+        Args:
+            session_id: whose write.
+            base: what was known when the write began.
+            after: what is known now.
+
+        Raises:
+            Transient: what was written is stored and not confirmed (policy `hold`).
+        """
+
+    async def close(self) -> None:
+        """Tell the others what they have not been told yet, and let go of the tier."""
 
 
 class NoTier:
     """No cache between the process and DynamoDB: every miss of the memory is a strong read."""
 
-    __slots__ = ()
+    def __init__(self, load: Callable[[str], Awaitable[Snapshot]], *, clock: Clock) -> None:
+        self._load = load
+        self._clock = clock
 
-    async def get(self, session_id: str, *, least: Version | None, have: Snapshot | None) -> Snapshot | None:
-        """Return None: nothing is held."""
-        del session_id, least, have
-        return None
+    async def read(self, session_id: str, *, least: Version, have: Snapshot | None) -> Found:
+        """See `ContextTier`."""
+        del least, have
+        return await self.strong(session_id)
 
-    async def commit(self, session_id: str, known: Snapshot) -> None:
-        """Do nothing."""
+    async def strong(self, session_id: str) -> Found:
+        """See `ContextTier`."""
+        sent_at_s, sent_age_s = self._clock.monotonic_s(), self._clock.age_s()
+        snapshot = await self._load(session_id)
+        return Found(snapshot, "dynamodb", strong=True, sent_at_s=sent_at_s, sent_age_s=sent_age_s)
 
-    async def observe(self, session_id: str, version: Version) -> None:
+    async def latest_may_degrade(self) -> bool:
+        """See `ContextTier`: a strong read is the latest."""
+        return True
+
+    async def commit(self, session_id: str, *, base: Snapshot | None, after: Snapshot) -> Confirmed:
+        """See `ContextTier`: there is nobody to tell."""
+        del session_id, base, after
+        return Confirmed()
+
+    async def close(self) -> None:
         """Do nothing."""

@@ -9,7 +9,10 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import msgspec
+
 from mangacache.errors import Closed, Rejected
+from mangacache.model import Version
 from mangacache.store.snapshot import Snapshot, joined
 from mangacache.tasks import outlast
 
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from mangacache.clock import Clock
-    from mangacache.model import Version
     from mangacache.tasks import TaskOwner
 
 T = TypeVar("T")
@@ -35,14 +37,36 @@ class Message:
         self.started = False
 
 
+class Fresh(msgspec.Struct, frozen=True):
+    """What a flight brought.
+
+    Attributes:
+        known: what the actor knows now.
+        source, strong, degraded, stale: as in `context.Found`.
+    """
+
+    known: Snapshot
+    source: str
+    strong: bool
+    degraded: bool
+    stale: bool
+
+
 class Flight:
-    """A strong read that several readers wait for; one may be joined only while it has not been sent."""
+    """A read that several readers wait for; one may be joined only while it has not been sent (R8).
 
-    __slots__ = ("sent", "task")
+    Attributes:
+        strong: whether it goes to DynamoDB, whatever Redis holds.
+        least: join of its readers' tokens.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("least", "sent", "strong", "task")
+
+    def __init__(self, *, strong: bool) -> None:
+        self.strong = strong
+        self.least = Version()
         self.sent = False
-        self.task: asyncio.Task[Snapshot] | None = None
+        self.task: asyncio.Task[Fresh] | None = None
 
 
 class Actor:
@@ -50,12 +74,12 @@ class Actor:
 
     Attributes:
         known: the memory tier's copy, None where nothing is known.
-        validated_at_s: `clock.age_s` when the strong read was sent that last confirmed all of `known`.
-        window_at_s: the same for its turns alone, which a successful put confirms too.
+        validated_at_s: `clock.age_s` when the request was sent that last showed `known` to be current.
+        window_at_s: the same for its turns alone, by strong reads and by puts, which end at a seal.
         first_version: the version at which `known` began.
         grew_at_s: `clock.monotonic_s` when `known` last became newer.
         touched_at_s: wall clock of META's last write, as far as known.
-        flights: reads under way, at most one sent and one waiting.
+        flights: reads under way, at most one sent and one waiting of each kind.
         swept: whether this actor has seen to an interrupted sweep already.
     """
 
@@ -83,11 +107,12 @@ class Actor:
         """Whether something is under way, so that the actor must stay."""
         return self.draining or bool(self.flights)
 
-    def learn(self, read: Snapshot, *, sent_at_s: float, now_s: float) -> Snapshot:
-        """Join what was read or written into memory.
+    def learn(self, read: Snapshot, *, strong: bool, sent_at_s: float, now_s: float) -> Snapshot:
+        """Join what was read or written into memory (R9).
 
         Args:
-            read: a strong read, or what a write left.
+            read: what was read, or what a write left.
+            strong: whether it comes from DynamoDB. Sent after memory last grew, it counts even where it is older.
             sent_at_s: `clock.monotonic_s` when its first request was sent.
             now_s: `clock.monotonic_s` now.
 
@@ -95,7 +120,7 @@ class Actor:
             What is known now.
         """
         before = self.known
-        self.known = joined(before, read, grew_after_sent=self.grew_at_s > sent_at_s)
+        self.known = joined(before, read, grew_after_sent=not strong or self.grew_at_s > sent_at_s)
         if before is None:
             self.first_version = self.known.version
         if before is None or self.known.version != before.version:

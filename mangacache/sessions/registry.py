@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from mangacache.errors import Closed, MangaCacheError, Transient, VersionGone
+from mangacache.errors import Closed, MangaCacheError, Rejected, Transient, VersionGone
 from mangacache.model import Consistency, Context, Version
-from mangacache.sessions.actor import Actor, Flight, Mailboxes
+from mangacache.sessions.actor import Actor, Flight, Fresh, Mailboxes
 from mangacache.store.append import check_customer, is_anothers
 from mangacache.store.effects import Done, Sweep, Touch
 from mangacache.tasks import TaskOwner
@@ -100,8 +100,9 @@ class Sessions:
             consistency = Consistency.LATEST  # it may have been deleted and begun again by this customer
         if self._may_answer_from_memory(actor, at_least, consistency):
             return self._answer(actor, turns=turns, source="memory")
+        may_degrade = consistency != Consistency.LATEST or await self._tier.latest_may_degrade()
         try:
-            known, source = await self._fresh(actor, at_least)
+            fresh = await self._fresh(actor, at_least, strong=consistency == Consistency.STRONG)
         except Transient:
             known_before = actor.known
             if consistency in (Consistency.STRONG, Consistency.LATEST) or known_before is None:
@@ -109,17 +110,26 @@ class Sessions:
             if known_before.foreign or (at_least is not None and not known_before.version.covers(at_least)):
                 raise
             return self._answer(actor, turns=turns, source="memory", stale=True)
+        if fresh.stale and consistency == Consistency.LATEST:
+            raise Transient("the cache's epoch cannot be read in DynamoDB, so LATEST cannot be promised")
+        if fresh.degraded and not may_degrade:
+            raise Transient("Redis is away, so LATEST cannot be promised (redis_policy hold): ask at another level")
+        known = fresh.known
         check_customer(known.meta, customer_id, self.clock.time_s())
         if at_least is not None and not known.version.covers(at_least):
             raise VersionGone(
                 f"the token {at_least} is newer than the source of truth ({known.version}): the table was restored, "
                 "or the session has expired. Read without the token to go on from what is there"
             )
-        return self._answer(actor, turns=turns, source=source, known=known)
+        return self._answer(
+            actor, turns=turns, source=fresh.source, stale=fresh.stale, degraded=fresh.degraded, known=known
+        )
 
     def _may_answer_from_memory(self, actor: Actor, at_least: Version | None, consistency: Consistency) -> bool:
         known = actor.known
         if known is None or known.foreign or consistency in (Consistency.STRONG, Consistency.LATEST):
+            return False
+        if known.has_expired(self.clock.time_s()):  # or has been touched by another worker
             return False
         limit_s = consistency.max_age_s
         if limit_s is None:
@@ -129,48 +139,61 @@ class Sessions:
         return at_least is None or known.version.covers(at_least)
 
     def _answer(
-        self, actor: Actor, *, turns: int, source: str, stale: bool = False, known: Snapshot | None = None
+        self,
+        actor: Actor,
+        *,
+        turns: int,
+        source: str,
+        stale: bool = False,
+        degraded: bool = False,
+        known: Snapshot | None = None,
     ) -> Context:
         self._telemetry.contexts.labels(source).inc()
         shown = known if known is not None else actor.known
         if shown is None:
             raise AssertionError("an answer without knowledge")
-        return shown.context(actor.session_id, turns=turns, now_s=self.clock.time_s(), source=source, stale=stale)
+        return shown.context(
+            actor.session_id, turns=turns, now_s=self.clock.time_s(), source=source, stale=stale, degraded=degraded
+        )
 
-    async def _fresh(self, actor: Actor, at_least: Version | None) -> tuple[Snapshot, str]:
-        cached = await self._tier.get(actor.session_id, least=at_least, have=actor.known)
-        if cached is not None:
-            return cached, "redis"
-        flight = actor.flights[-1] if actor.flights else None
+    async def _fresh(self, actor: Actor, at_least: Version | None, *, strong: bool = False) -> Fresh:
+        """Read through the tiers, sharing a read that has not been sent yet."""
+        previous = next((flight for flight in reversed(actor.flights) if flight.strong == strong), None)
+        flight = previous
         if flight is None or flight.sent:
-            flight, previous = Flight(), flight
+            flight = Flight(strong=strong)
             actor.flights.append(flight)
-            flight.task = self._tasks.start(
-                self._fly(actor, flight, previous), name="read a session strongly", awaited=True
-            )
+            flight.task = self._tasks.start(self._fly(actor, flight, previous), name="read a session", awaited=True)
+        if at_least is not None:
+            flight.least = flight.least.join(at_least)
         if flight.task is None:
             raise AssertionError("a flight without a task")
-        return await asyncio.shield(flight.task), "dynamodb"
+        return await asyncio.shield(flight.task)
 
-    async def _fly(self, actor: Actor, flight: Flight, previous: Flight | None) -> Snapshot:
+    async def _fly(self, actor: Actor, flight: Flight, previous: Flight | None) -> Fresh:
         try:
             if previous is not None and previous.task is not None:
                 await asyncio.wait((previous.task,))
             flight.sent = True
-            return await self._load(actor)
+            return await self._read(actor, flight)
         finally:
             actor.flights.remove(flight)
 
-    async def _load(self, actor: Actor) -> Snapshot:
-        sent_at_s, sent_age_s = self.clock.monotonic_s(), self.clock.age_s()
-        read = await self.store.loader.load(actor.session_id)
-        known = self._learned(actor, read, sent_at_s)
-        actor.validated_at_s = actor.window_at_s = sent_age_s
-        await self._tier.observe(actor.session_id, known.version)
-        return known
+    async def _read(self, actor: Actor, flight: Flight) -> Fresh:
+        have = actor.known
+        if flight.strong:
+            found = await self._tier.strong(actor.session_id)
+        else:
+            least = flight.least.join(have.version) if have is not None and not have.foreign else flight.least
+            found = await self._tier.read(actor.session_id, least=least, have=have)
+        known = self._learned(actor, found.snapshot, found.sent_at_s, strong=found.strong)
+        if not found.stale:
+            actor.validated_at_s = max(actor.validated_at_s, found.sent_age_s)
+            actor.window_at_s = max(actor.window_at_s, found.sent_age_s - found.window_age_s)
+        return Fresh(known, found.source, strong=found.strong, degraded=found.degraded, stale=found.stale)
 
-    def _learned(self, actor: Actor, read: Snapshot, sent_at_s: float) -> Snapshot:
-        known = actor.learn(read, sent_at_s=sent_at_s, now_s=self.clock.monotonic_s())
+    def _learned(self, actor: Actor, read: Snapshot, sent_at_s: float, *, strong: bool = True) -> Snapshot:
+        known = actor.learn(read, strong=strong, sent_at_s=sent_at_s, now_s=self.clock.monotonic_s())
         meta = known.meta
         if meta is not None and meta.incarnation is not None:
             actor.touched_at_s = max(actor.touched_at_s, _seconds(meta.last_active_at))
@@ -190,22 +213,24 @@ class Sessions:
         self,
         session_id: str,
         begin: Callable[[Snapshot | None, Version | None], Steps[tuple[Any, Snapshot]]],
+        *,
+        needs_window: bool = True,
     ) -> Any:
-        """Run a decision in the session's turn and return its result, once it is durable and committed.
+        """Run a decision in the session's turn and return its result, once it is durable and committed (R1, R5).
 
         Args:
             session_id: whose turn it is.
             begin: given what is known, and what was known when the call had to wait for its turn, begins the decision.
+            needs_window: whether the decision rests on what is known; one that does not reads what it needs itself.
         """
         actor = self.actor(session_id)
         waited = actor.draining
         queued_at = actor.known.version if waited and actor.known is not None else None
 
         async def operation() -> Any:
-            known = actor.known
+            base = await self._window(actor) if needs_window else actor.known
             sent_at_s, sent_age_s = self.clock.monotonic_s(), self.clock.age_s()
-            if known is not None and (known.foreign or self._window_too_old(actor)):
-                known = None
+            known = None if base is not None and (base.foreign or self._window_too_old(actor)) else base
             try:
                 since = queued_at if queued_at is not None or not waited else actor.first_version
                 result, after = await self.store.run(session_id, begin(known, since))
@@ -213,24 +238,43 @@ class Sessions:
                 # Whatever went wrong, what is known may be what misled the decision: read it anew next time.
                 actor.forget()
                 raise
-            self._learned(actor, after, sent_at_s)
-            actor.window_at_s = max(actor.window_at_s, sent_age_s)
+            try:
+                confirmed = await self._tier.commit(session_id, base=base, after=after)
+            finally:  # it is stored, whether or not the others have heard of it
+                self._learned(actor, after, sent_at_s)
+                actor.window_at_s = max(actor.window_at_s, sent_age_s)
             if known is None:  # the decision began with a strong read, and holds what was written since
                 actor.validated_at_s = max(actor.validated_at_s, sent_age_s)
-            await self._tier.commit(session_id, after)
+            elif confirmed.current_age_s is not None and actor.known is after:
+                actor.validated_at_s = max(actor.validated_at_s, confirmed.current_age_s)
             return result
 
         return await self._mailboxes.run(actor, operation)
 
+    async def _window(self, actor: Actor) -> Snapshot | None:
+        """Return what is known of the session, read through the tiers where nothing is.
+
+        None where Redis is away and the limit of reads is reached: an append is never refused for that, and reads
+        for itself.
+        """
+        if actor.known is not None:
+            return actor.known
+        try:
+            return (await self._fresh(actor, None)).known
+        except Rejected:
+            return None
+
     async def exclusive(self, session_id: str, operation: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Run something else in the session's turn, after which nothing is known of it."""
+        """Run something else in the session's turn, after which nothing is known of it; the tier is told."""
         actor = self.actor(session_id)
 
         async def forgetting() -> Any:
             try:
-                return await operation()
+                result = await operation()
             finally:
                 actor.forget()
+            await self._tier.strong(session_id)
+            return result
 
         return await self._mailboxes.run(actor, forgetting)
 
@@ -306,6 +350,7 @@ class Sessions:
         self._closed = True
         await self._tasks.cancel()
         self._actors.clear()
+        await self._tier.close()
 
     async def _touch_all(self) -> None:
         room = asyncio.Semaphore(_TOUCHES_AT_ONCE)

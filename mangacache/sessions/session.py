@@ -235,7 +235,9 @@ class Session:
 
 async def delete(sessions: Sessions, session_id: str, decision: Delete) -> Deleted:
     """Carry out a delete; a foreign session is erased item by item."""
-    result = cast("Deleted", await sessions.write(session_id, lambda known, _: decision.steps(known)))
+    # A delete reads strongly, whatever is known.
+    steps = sessions.write(session_id, lambda known, _: decision.steps(known), needs_window=False)
+    result = cast("Deleted", await steps)
     if result.swept or result.existed:
         return result
     if not (await sessions.store.loader.load(session_id)).foreign:

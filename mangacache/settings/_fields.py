@@ -110,6 +110,51 @@ class Fields:
         span=(1, 604800),
         at_least="context_ttl_s",
     )
+    redis_policy: str = setting(
+        "available",
+        "What holds while a worker cannot reach Redis: `available` acknowledges appends and lets other workers' reads"
+        " without a token lag behind; `hold` refuses to acknowledge, and LATEST raises.",
+        breaks="Workers with different policies: LATEST is promised by neither.",
+        env=("REDIS_POLICY",),
+        pattern="available|hold",
+        allowed="available or hold",
+    )
+    redis_connections: int = setting(
+        32,
+        "How many connections to Redis a process opens at most.",
+        breaks="Too few: commands queue in the process; too many: Redis's maxclients is reached by many workers.",
+        unit="connections",
+        span=(1, 1024),
+    )
+    redis_timeout_s: float = setting(
+        0.5,
+        "How long one command may take in Redis.",
+        breaks="Too short: a busy moment counts as an outage; too long: a stalled Redis holds every message up.",
+        unit="seconds",
+        span=(0.01, 10),
+    )
+    commit_retry_s: float = setting(
+        0.25,
+        "How long a write whose COMMIT got no answer tries again before `redis_policy` decides.",
+        breaks="Too short: a connection that is reset counts as an outage; too long: appends hang in one.",
+        unit="seconds",
+        span=(0, 10),
+    )
+    invalidation_queue: int = setting(
+        10_000,
+        "How many sessions' invalidations wait while Redis is away; beyond it the cache's epoch is raised.",
+        breaks="Too small: a short outage empties every worker's cache.",
+        unit="sessions",
+        span=(1, 1_000_000),
+    )
+    invalidation_deadline_s: float = setting(
+        3.0,
+        "How long an invalidation may wait for Redis before the cache's epoch is raised.",
+        breaks="Too short: a short outage empties every worker's cache;"
+        " too long: so long may other workers' reads without a token miss a turn.",
+        unit="seconds",
+        span=(0.1, 60),
+    )
     near_max_age_s: float = setting(
         1.0,
         "How long the process may answer a SESSION read from its memory without asking Redis.",

@@ -42,6 +42,27 @@ class Snapshot(msgspec.Struct, frozen=True):
         """Tell whether the next append has to make META: there is none, it is a tombstone, or it has expired."""
         return self.meta is None or self.meta.revision == 0 or not is_live(self.meta.expires_at, now_s)
 
+    def counted(self, now_s: float) -> Snapshot:
+        """Return this knowledge with the number that a write has to go on from.
+
+        DynamoDB deletes expired turns late and in any order. Where the newest turn that is left has expired and META
+        names a later one, what came after it has gone, and its numbers are bounded by the reserve alone.
+        """
+        meta = self.meta
+        if meta is None or not self.turns or self.foreign or is_live(self.turns[-1].expires_at, now_s):
+            return self
+        if meta.last_number <= self.version.number:
+            return self
+        version = msgspec.structs.replace(self.version, number=meta.last_number + RESERVE)
+        return msgspec.structs.replace(self, version=version)
+
+    def has_expired(self, now_s: float) -> bool:
+        """Tell whether a session that had begun is past its retention, as far as is known.
+
+        A copy of META may be older than META's last touch, so whoever holds no fresh one looks again.
+        """
+        return self.meta is not None and self.meta.revision > 0 and self.must_begin(now_s)
+
     def grown(self, turns: Sequence[Turn]) -> Snapshot:
         """Return this knowledge with the turns that follow it; what it knew already is passed over."""
         new = tuple(turn for turn in turns if turn.number > self.version.number)
@@ -60,7 +81,9 @@ class Snapshot(msgspec.Struct, frozen=True):
         """Return the numbers under which these turn_ids stand in the window."""
         return {turn.turn_id: turn.number for turn in self.turns if turn.turn_id in turn_ids}
 
-    def context(self, session_id: str, *, turns: int, now_s: float, source: str, stale: bool) -> Context:
+    def context(
+        self, session_id: str, *, turns: int, now_s: float, source: str, stale: bool = False, degraded: bool = False
+    ) -> Context:
         """Return what a bot sees of it: nothing expired, nothing that a caller could change for others."""
         shown = live(self.turns, now_s)
         meta = None
@@ -79,6 +102,7 @@ class Snapshot(msgspec.Struct, frozen=True):
             version=self.version,
             source=source,
             stale=stale,
+            degraded=degraded,
         )
 
 

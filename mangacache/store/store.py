@@ -27,11 +27,12 @@ from mangacache.store.effects import (
     Tail,
     Touch,
 )
+from mangacache.store.epochs import Epochs
 from mangacache.store.loading import Loader
 from mangacache.store.requests import Requests
 from mangacache.store.schema import Schema
 from mangacache.store.transport import AioTransport, Transport, no_credentials
-from mangacache.store.writing import Writer
+from mangacache.store.writing import SEAL_S, Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _DAY_S: Final = 86_400
-_SEAL_S: Final = 3_600
 
 
 class Store:
@@ -55,6 +55,7 @@ class Store:
         schema: the table's shape.
         customers: the index.
         adoption: foreign sessions.
+        epochs: the generation of the context cache.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Store:
         )
         self.customers = Customers(requests, table_name=table_name, index_name=settings.customer_index)
         self.adoption = Adoption(self.loader, self.writer)
+        self.epochs = Epochs(requests, table_name=table_name, key_prefix=settings.key_prefix)
 
     def stamp(self) -> Stamp:
         """Return now, and when what is written now expires."""
@@ -89,7 +91,7 @@ class Store:
             at=timestamp(now_s),
             turn_expires_at=turn_expires_at,
             meta_expires_at=turn_expires_at + _DAY_S,
-            seal_expires_at=int(now_s) + _SEAL_S,
+            seal_expires_at=int(now_s) + SEAL_S,
             nonce=random_id(self._random),
         )
 
@@ -136,7 +138,12 @@ class Store:
     async def _sweep(self, session_id: str, incarnation: int) -> bool:
         """Sweep now; a failure is survived, because META says that it is still to be done."""
         try:
-            return await self.writer.sweep(session_id, incarnation, seal_expires_at=self.stamp().seal_expires_at)
+            return await self.writer.sweep(
+                session_id,
+                incarnation,
+                seal_expires_at=self.stamp().seal_expires_at,
+                retention_s=self._retention_s,
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, the delete itself is done and durable
             self._telemetry.count_survived("sweep_failed", error)
             return False

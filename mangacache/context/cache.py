@@ -1,0 +1,214 @@
+"""The context cache in Redis: carries out what the protocol's decisions ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from mangacache.context.calls import Calls
+from mangacache.context.debts import Debts
+from mangacache.context.keeper import EpochKeeper
+from mangacache.context.knowledge import Standing
+from mangacache.context.limiter import ReadLimiter
+from mangacache.context.messages import (
+    Admit,
+    Effect,
+    Fill,
+    Get,
+    Observe,
+    Outcome,
+    Pause,
+    Reading,
+    Release,
+    Steps,
+)
+from mangacache.context.reading import read, read_strongly
+from mangacache.context.tier import Confirmed, Found
+from mangacache.context.wire import Asked, Wire
+from mangacache.errors import MangaCacheError, Transient
+from mangacache.redis import LinkLost, Moved, ScriptFailed
+from mangacache.store.effects import Load
+from mangacache.tasks import TaskOwner
+
+if TYPE_CHECKING:
+    from mangacache.clock import Clock, Random
+    from mangacache.model import Version
+    from mangacache.redis import Link
+    from mangacache.settings import Settings
+    from mangacache.store import Store
+    from mangacache.store.snapshot import Snapshot
+    from mangacache.telemetry import Telemetry
+
+_RETRY_PAUSE_S: Final = 0.02
+
+
+class RedisContexts:
+    """A `ContextTier` in Redis.
+
+    Args:
+        link: the way to Redis; owned, and closed with this.
+        store: where strong reads and the epoch come from.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        store: Store,
+        *,
+        settings: Settings,
+        clock: Clock,
+        random: Random,
+        telemetry: Telemetry,
+    ) -> None:
+        self._link = link
+        self._store = store
+        self._clock = clock
+        self._random = random
+        self._telemetry = telemetry
+        self._holds = settings.redis_policy == "hold"
+        self._commit_retry_s = settings.commit_retry_s
+        self._read_deadline_s = settings.request_deadline_s
+        self._limiter = ReadLimiter(settings.degraded_reads_per_s)
+        self._tasks = TaskOwner(on_failure=telemetry.count_survived)
+        calls = Calls(settings)
+        self._keeper = EpochKeeper(store.epochs, clock=clock, tasks=self._tasks, telemetry=telemetry, changed=link.drop)
+        self._debts = Debts(
+            link, self._keeper, calls, settings=settings, clock=clock, tasks=self._tasks, telemetry=telemetry
+        )
+        self._wire = Wire(link, self._keeper, calls, clock=clock, random=random, telemetry=telemetry)
+        telemetry.redis_up.set(1)
+        link.admit_with(self._debts.admit)
+        self._tasks.start(self._keeper.poll(), name="poll the cache's epoch")
+
+    def __repr__(self) -> str:
+        return f"<RedisContexts over {self._link}, {self._keeper.knowledge}, {self._debts}>"
+
+    # Reading
+
+    async def read(self, session_id: str, *, least: Version, have: Snapshot | None) -> Found:
+        """See `ContextTier`."""
+        return await self._run(session_id, read(least=least, have=have, now_s=self._clock.time_s()))
+
+    async def strong(self, session_id: str) -> Found:
+        """See `ContextTier`."""
+        return await self._run(session_id, read_strongly())
+
+    async def latest_may_degrade(self) -> bool:
+        """See `ContextTier`."""
+        if not self._holds:
+            return True
+        while (standing := await self._keeper.standing()) is Standing.WAITING:
+            await self._wait_out()
+        if standing is Standing.UNSURE:
+            raise Transient("the cache's epoch cannot be read in DynamoDB, so LATEST cannot be promised")
+        if not self._link.up:
+            raise Transient("Redis is away, so LATEST cannot be promised (redis_policy hold): ask at another level")
+        return False
+
+    async def _run(self, session_id: str, steps: Steps[Reading]) -> Found:
+        """Drive a read to its end: perform each effect it asks for, and tell it the outcome or the failure."""
+        asked = Asked(self._clock)
+        deadline_s = self._clock.monotonic_s() + self._read_deadline_s
+        outcome: Outcome = None
+        failure: MangaCacheError | None = None
+        try:
+            while True:
+                effect = steps.send(outcome) if failure is None else steps.throw(failure)
+                outcome, failure = None, None
+                try:
+                    outcome = await self._perform(session_id, effect, asked, deadline_s)
+                except MangaCacheError as error:
+                    failure = error
+        except StopIteration as end:
+            reading = cast("Reading", end.value)
+        finally:
+            steps.close()
+        return Found(
+            reading.snapshot,
+            reading.source,
+            strong=reading.strong,
+            sent_at_s=asked.at_s,
+            sent_age_s=asked.age_s,
+            window_age_s=reading.age_s,
+            degraded=reading.degraded,
+            stale=asked.unsure and not reading.strong,
+        )
+
+    async def _perform(self, session_id: str, effect: Effect, asked: Asked, deadline_s: float) -> Outcome:
+        outcome: Outcome = None
+        match effect:
+            case Get(least, have):
+                outcome = await self._wire.get(session_id, least=least, have=have, asked=asked)
+            case Load():
+                asked.now()
+                return await self._store.loader.load(session_id)
+            case Fill(lease, snapshot):
+                outcome = await self._wire.fill(session_id, lease, snapshot)
+            case Observe(version):
+                outcome = await self._wire.observe(session_id, version)
+            case Release(lease):
+                await self._wire.release(session_id, lease)
+            case Pause(seconds):
+                if self._clock.monotonic_s() + seconds >= deadline_s:
+                    return False
+                await self._clock.sleep(seconds)
+                return True
+            case Admit():
+                self._limiter.take(self._clock.monotonic_s())
+        self._telemetry.cache_events.labels(type(effect if outcome is None else outcome).__name__.lower()).inc()
+        return outcome
+
+    async def _wait_out(self) -> None:
+        waits_s = self._keeper.knowledge.waits_until_s - self._clock.monotonic_s()
+        if waits_s > 0:
+            await self._clock.sleep(waits_s)
+
+    # Writing
+
+    async def commit(self, session_id: str, *, base: Snapshot | None, after: Snapshot) -> Confirmed:
+        """See `ContextTier`."""
+        if after.foreign:
+            return Confirmed()
+        lost_at_s: float | None = None
+        while True:
+            standing = await self._keeper.standing()
+            if standing is Standing.WAITING and self._holds:
+                await self._wait_out()
+                continue
+            if self._link.up:
+                sent_age_s = self._clock.age_s()
+                try:
+                    done = await self._wire.commit(session_id, base=base, after=after)
+                except Moved:
+                    continue
+                except (LinkLost, ScriptFailed) as error:
+                    self._telemetry.count_survived("commit_lost", error)
+                else:
+                    if standing is Standing.SURE:
+                        return Confirmed(sent_age_s if done.version == after.version else None)
+                    if standing is Standing.WAITING:
+                        return Confirmed(degraded=True)
+            now_s = self._clock.monotonic_s()
+            lost_at_s = lost_at_s if lost_at_s is not None else now_s
+            if now_s - lost_at_s >= self._commit_retry_s or not (self._link.up or self._holds):
+                return self._unconfirmed(session_id, after.version)
+            await self._clock.sleep(self._random.random() * _RETRY_PAUSE_S)
+
+    def _unconfirmed(self, session_id: str, version: Version) -> Confirmed:
+        self._telemetry.cache_events.labels("commit_unconfirmed").inc()
+        if self._holds:
+            raise Transient(
+                "what was written is stored, but Redis cannot be told, so it is not acknowledged (redis_policy hold): "
+                "repeat the call, with the same turn_id"
+            )
+        self._debts.owe(session_id, version)
+        return Confirmed(degraded=True)
+
+    async def close(self) -> None:
+        """See `ContextTier`."""
+        try:
+            await self._debts.settle()
+        except MangaCacheError as error:
+            self._telemetry.count_survived("invalidations_unsent", error, owed=len(self._debts))
+        finally:
+            await self._tasks.cancel()
+            await self._link.close()

@@ -1,0 +1,165 @@
+"""Keeps a worker's knowledge of the epoch fresh, and admits connections by it: rules R6 and R7."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from mangacache.context.knowledge import POLL_EVERY_S, EpochKnowledge, Standing
+from mangacache.errors import MangaCacheError, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mangacache.clock import Clock
+    from mangacache.redis import Server
+    from mangacache.store.epochs import Epochs
+    from mangacache.tasks import TaskOwner
+    from mangacache.telemetry import Telemetry
+
+_READ_WITHIN_S: Final = 1.0
+_MAX_RAISES: Final = 8
+
+
+class EpochKeeper:
+    """Reads the epoch item every half second, and raises it where that is called for.
+
+    Args:
+        epochs: the item.
+        changed: called when another epoch than before has been learned.
+
+    Attributes:
+        knowledge: what is known.
+    """
+
+    def __init__(
+        self,
+        epochs: Epochs,
+        *,
+        clock: Clock,
+        tasks: TaskOwner,
+        telemetry: Telemetry,
+        changed: Callable[[], None],
+    ) -> None:
+        self.knowledge = EpochKnowledge()
+        self._epochs = epochs
+        self._clock = clock
+        self._tasks = tasks
+        self._telemetry = telemetry
+        self._changed = changed
+        self._reading: asyncio.Task[None] | None = None
+        self._failed_at_s = float("-inf")
+
+    @property
+    def epoch(self) -> int:
+        """The newest epoch known; 0 before the first."""
+        record = self.knowledge.record
+        return record.epoch if record is not None else 0
+
+    async def standing(self) -> Standing:
+        """Return what the knowledge is good for, having read the item where it has lapsed."""
+        now_s = self._clock.monotonic_s()
+        standing = self.knowledge.standing(now_s)
+        if standing is Standing.UNSURE and now_s - self._failed_at_s >= POLL_EVERY_S:
+            try:
+                await self.refresh()
+            except MangaCacheError:
+                return Standing.UNSURE  # counted where it was read
+            standing = self.knowledge.standing(self._clock.monotonic_s())
+        return standing
+
+    async def refresh(self) -> None:
+        """Read the item strongly; callers at the same time share one read.
+
+        Raises:
+            MangaCacheError: DynamoDB did not answer.
+        """
+        if self._reading is None:
+            self._reading = self._tasks.start(self._read(), name="read the epoch", awaited=True)
+        await asyncio.shield(self._reading)
+
+    async def _read(self) -> None:
+        sent_at_s = self._clock.monotonic_s()
+        try:
+            async with self._clock.timeout(_READ_WITHIN_S):
+                record = await self._epochs.read()
+        except TimeoutError as error:
+            self._failed_at_s = self._clock.monotonic_s()
+            raise Transient(f"the cache's epoch could not be read within {_READ_WITHIN_S:g} s") from error
+        except MangaCacheError:
+            self._failed_at_s = self._clock.monotonic_s()
+            raise
+        finally:
+            self._reading = None
+        first = self.knowledge.record is None
+        if self.knowledge.learn(record, sent_at_s=sent_at_s, now_s=self._clock.monotonic_s()) and not first:
+            self._telemetry.log.info("epoch_learned", epoch=record.epoch)
+            self._telemetry.cache_events.labels("epoch_learned").inc()
+            self._changed()
+
+    async def poll(self) -> None:
+        """Read the item again and again, for as long as the worker lives."""
+        while True:
+            try:
+                await self.refresh()
+                now_s = self._clock.monotonic_s()
+                if self.knowledge.should_settle(now_s):
+                    await self._epochs.settle(self.epoch)
+            except MangaCacheError as error:
+                self._telemetry.count_survived("epoch_unread", error)
+            await self._clock.sleep(POLL_EVERY_S)
+
+    async def admit(self, server: Server) -> int:
+        """Return the epoch under which a new connection may be used (R6).
+
+        The server's identity is compared with the item's; where it is another one, the epoch is raised.
+
+        Raises:
+            Transient: the server is no primary, or the epoch cannot be read.
+        """
+        identity = _identity(await server.info())
+        if self.knowledge.standing(self._clock.monotonic_s()) is Standing.UNSURE:
+            await self.refresh()
+        known = self.knowledge.record
+        if known is not None and known.identity == identity:
+            return known.epoch
+        for _ in range(_MAX_RAISES):
+            await self.refresh()
+            known = self.knowledge.record
+            if known is None:
+                raise AssertionError("a read without a record")
+            if known.identity == identity:
+                return known.epoch
+            if not known.identity:
+                await self._epochs.name(identity, epoch=known.epoch)
+            else:
+                self._telemetry.log.warning("epoch_raised", epoch=known.epoch + 1, why="another primary of Redis")
+                self._telemetry.cache_events.labels("epoch_raised").inc()
+                await self._epochs.raise_(known.epoch, identity=identity)
+        raise Transient("workers keep meeting different primaries of Redis: the cache's epoch does not settle")
+
+    async def raise_unheard(self) -> None:
+        """Raise the epoch because invalidations could not be sent; done when a higher one is read.
+
+        Raises:
+            MangaCacheError: DynamoDB did not answer.
+        """
+        await self.refresh()
+        known = self.knowledge.record
+        if known is None:
+            raise AssertionError("a read without a record")
+        await self._epochs.raise_(known.epoch, identity=known.identity)
+        self._telemetry.log.warning("epoch_raised", epoch=known.epoch + 1, why="invalidations could not be sent")
+        self._telemetry.cache_events.labels("epoch_raised").inc()
+        while self.epoch <= known.epoch:
+            await self.refresh()
+
+
+def _identity(info: dict[str, str]) -> str:
+    """Return what tells this primary, at this time of its life, from every other one."""
+    if info.get("role") != "master":
+        raise Transient(f"Redis answers as {info.get('role', 'nothing known')}, not as a primary")
+    parts = [info[name] for name in ("run_id", "master_replid") if info.get(name)]
+    if not parts:
+        raise Transient("Redis does not tell its run_id (INFO server): its identity cannot be checked")
+    return "/".join(parts)

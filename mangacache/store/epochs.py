@@ -1,0 +1,95 @@
+"""The epoch item: the generation of the context cache, and which Redis it is kept in.
+
+An epoch's number stands in every key of the cache, so raising it empties the cache for everybody at once. It is raised
+when the primary of Redis is another one than before (rule R6 of the context protocol), and by a worker that could not
+send its invalidations (section 4).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from mangacache.store.transport import ConditionFailed
+
+if TYPE_CHECKING:
+    from mangacache.store.requests import Requests
+
+PARTITION: Final = "CACHE#"
+_SORT: Final = "EPOCH"
+
+
+class EpochRecord(msgspec.Struct, frozen=True):
+    """The epoch item as read.
+
+    Attributes:
+        epoch: from 1 on.
+        identity: of Redis's primary; empty while no worker has met it.
+        settled: whether nobody can rely on the epoch before this one any more.
+    """
+
+    epoch: int
+    identity: str = ""
+    settled: bool = False
+
+
+class Epochs:
+    """Reads and raises the epoch of one cache."""
+
+    def __init__(self, requests: Requests, *, table_name: str, key_prefix: str) -> None:
+        self._requests = requests
+        self._where = {
+            "TableName": table_name,
+            "Key": {"PK": {"S": PARTITION + key_prefix}, "SK": {"S": _SORT}},
+        }
+
+    async def read(self) -> EpochRecord:
+        """Return the item, read strongly; made where there is none. Nobody relies on what was before the first."""
+        while True:
+            answer = await self._requests.send("GetItem", {**self._where, "ConsistentRead": True})
+            if item := answer.body.get("Item"):
+                return EpochRecord(int(item["epoch"]["N"]), item["identity"]["S"], "settled" in item)
+            await self._update(
+                "SET epoch = :new, #identity = :identity, settled = :yes",
+                "attribute_not_exists(PK)",
+                {":new": {"N": "1"}, ":identity": {"S": ""}, ":yes": {"BOOL": True}},
+            )
+
+    async def name(self, identity: str, *, epoch: int) -> None:
+        """Note the first primary that was ever met, without raising the epoch, where none is noted yet."""
+        await self._update(
+            "SET #identity = :identity",
+            "epoch = :epoch AND #identity = :nobody",
+            {":identity": {"S": identity}, ":nobody": {"S": ""}, ":epoch": {"N": str(epoch)}},
+        )
+
+    async def raise_(self, epoch: int, *, identity: str) -> None:
+        """Raise the epoch by one, unless somebody else has; read it again to see where it is."""
+        await self._update(
+            "SET epoch = :new, #identity = :identity REMOVE settled",
+            "epoch = :epoch",
+            {":new": {"N": str(epoch + 1)}, ":identity": {"S": identity}, ":epoch": {"N": str(epoch)}},
+        )
+
+    async def settle(self, epoch: int) -> None:
+        """Note that nobody can rely on the epoch before this one any more, where it still is this one."""
+        await self._update(
+            "SET settled = :yes", "epoch = :epoch", {":yes": {"BOOL": True}, ":epoch": {"N": str(epoch)}}, named=False
+        )
+
+    async def _update(self, update: str, condition: str, values: dict[str, Any], *, named: bool = True) -> None:
+        names = {"ExpressionAttributeNames": {"#identity": "identity"}} if named else {}
+        try:
+            await self._requests.send(
+                "UpdateItem",
+                {
+                    **self._where,
+                    "UpdateExpression": update,
+                    "ConditionExpression": condition,
+                    "ExpressionAttributeValues": values,
+                    **names,
+                },
+            )
+        except ConditionFailed:
+            return  # somebody else was first, or our own first try was: reading it again tells
