@@ -1,4 +1,4 @@
-"""Counts requests to DynamoDB as they pass, apart for each session's first message."""
+"""Counts what is sent to DynamoDB and Redis as it passes, apart for each session's first message."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ from collections import Counter
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+import hiredis
 
+from mangacache.context.scripts import COMMIT
+from mangacache.store.epochs import PARTITION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mangacache.redis import Admission, Argument, Link, Script
     from mangacache.store import Transport
 
 first_message: Final[ContextVar[bool]] = ContextVar("first_message", default=False)
 """Set while a session's first message is handled; tasks started for it inherit it."""
+
+_TURNS_FROM: Final = 7
+"""Where the encoded turns begin among COMMIT's arguments."""
 
 
 class CountingTransport:
@@ -30,9 +39,55 @@ class CountingTransport:
 
     async def request(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Count and pass on."""
-        # A replay changes META by touches alone, so an update is one.
+        # A replay changes META by touches alone, so an update is one; the cache's epoch is read by the clock.
         name = "Touch" if operation == "UpdateItem" else operation
+        if str(parameters.get("Key", {}).get("PK", {}).get("S", "")).startswith(PARTITION):
+            name = "Epoch"
         self.requests[name] += 1
         if not first_message.get():
             self.steady[name] += 1
         return await self._inner.request(operation, parameters)
+
+
+class CountingLink:
+    """A link that counts what passes through another one, without what first messages caused.
+
+    Attributes:
+        round_trips: commands, by script.
+        commit_bytes: of COMMIT commands that carry turns, whole.
+        turn_bytes: of the turns in them, encoded.
+        turns: how many.
+    """
+
+    def __init__(self, inner: Link) -> None:
+        self._inner = inner
+        self.round_trips: Counter[str] = Counter()
+        self.commit_bytes = self.turn_bytes = self.turns = 0
+
+    def admit_with(self, admission: Admission) -> None:
+        """Pass on."""
+        self._inner.admit_with(admission)
+
+    @property
+    def up(self) -> bool:
+        """Pass on."""
+        return self._inner.up
+
+    async def run(self, script: Script, key: str, arguments: Sequence[Argument], *, tag: int) -> Any:
+        """Count and pass on."""
+        if not first_message.get():
+            self.round_trips[script.name] += 1
+            if script is COMMIT and (turns := arguments[_TURNS_FROM:]):
+                packed = hiredis.pack_command(("EVALSHA", script.sha, 1, key, *arguments))  # type: ignore[arg-type]
+                self.commit_bytes += len(packed)
+                self.turn_bytes += sum(len(turn) for turn in turns if isinstance(turn, bytes))
+                self.turns += len(turns)
+        return await self._inner.run(script, key, arguments, tag=tag)
+
+    def drop(self) -> None:
+        """Pass on."""
+        self._inner.drop()
+
+    async def close(self) -> None:
+        """Pass on."""
+        await self._inner.close()

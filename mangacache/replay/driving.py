@@ -42,6 +42,7 @@ class Observed(msgspec.Struct):
     append_s: list[float] = []
     message_s: list[float] = []
     sources: dict[str, int] = {}
+    degraded: int = 0
 
 
 class Client:
@@ -80,6 +81,7 @@ class Client:
         observed.messages += 1
         observed.turns += len(message)
         observed.duplicates += handled.duplicates
+        observed.degraded += handled.degraded
         observed.read_s.append(handled.read_s)
         observed.append_s.extend(handled.append_s)
         observed.wrong_reads += handled.read_digest != expected

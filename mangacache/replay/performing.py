@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mangacache.clock import AcceleratedClock, SystemClock
+from mangacache.clock import AcceleratedClock, SystemClock, system_random
 from mangacache.model import WINDOW, NewTurn, Version
-from mangacache.replay.counting import CountingTransport, first_message
+from mangacache.redis import RedisPyLink
+from mangacache.replay.counting import CountingLink, CountingTransport, first_message
 from mangacache.service import MangaCache
 from mangacache.settings import Settings, specs
 from mangacache.store import open_transport
+from mangacache.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -46,6 +48,7 @@ class Handled(msgspec.Struct, frozen=True):
         duplicates: appends that were answered as stored before; none is expected.
         read_digest: `digest` of the turns that the context held.
         source: which tier answered.
+        degraded: the answer says that Redis was away.
         read_s, append_s: seconds of the read and of each append.
     """
 
@@ -54,15 +57,27 @@ class Handled(msgspec.Struct, frozen=True):
     duplicates: int
     read_digest: int
     source: str
+    degraded: bool
     read_s: float
     append_s: tuple[float, ...]
 
 
 class Tally(msgspec.Struct, frozen=True):
-    """What a process sent to DynamoDB, by operation; `steady` leaves first messages out."""
+    """What a process sent.
 
-    requests: dict[str, int]
-    steady: dict[str, int]
+    Attributes:
+        requests: to DynamoDB, by operation.
+        steady: the same without what first messages caused.
+        round_trips: to Redis, without first messages.
+        commit_bytes, turn_bytes, turns: of COMMIT commands, of the encoded turns in them, and how many these are.
+    """
+
+    requests: dict[str, int] = {}
+    steady: dict[str, int] = {}
+    round_trips: int = 0
+    commit_bytes: int = 0
+    turn_bytes: int = 0
+    turns: int = 0
 
 
 class Conditions(msgspec.Struct, frozen=True):
@@ -95,9 +110,10 @@ def digest(turns: Iterable[tuple[str, str]]) -> int:
 class Performer:
     """Handles messages on one MangaCache."""
 
-    def __init__(self, cache: MangaCache, counts: CountingTransport) -> None:
+    def __init__(self, cache: MangaCache, counts: CountingTransport, link: CountingLink | None) -> None:
         self._cache = cache
         self._counts = counts
+        self._link = link
 
     async def handle(self, job: Job) -> Handled:
         """Handle one message."""
@@ -128,13 +144,17 @@ class Performer:
             duplicates=sum(appended.duplicate for appended in done),
             read_digest=digest((turn.role, turn.content) for turn in context.turns),
             source=context.source,
+            degraded=context.degraded or context.stale,
             read_s=times[0] - started,
             append_s=tuple(after - before for before, after in pairwise(times)),
         )
 
     def tally(self) -> Tally:
         """Return what has been sent so far."""
-        return Tally(dict(self._counts.requests), dict(self._counts.steady))
+        requests, steady = dict(self._counts.requests), dict(self._counts.steady)
+        if (link := self._link) is None:
+            return Tally(requests, steady)
+        return Tally(requests, steady, link.round_trips.total(), link.commit_bytes, link.turn_bytes, link.turns)
 
 
 @asynccontextmanager
@@ -143,6 +163,8 @@ async def performer(conditions: Conditions) -> AsyncIterator[Performer]:
     settings = Settings(**conditions.settings)  # type: ignore[arg-type] # checked by Settings itself
     clock = AcceleratedClock(conditions.speed, origin_s=conditions.origin_s) if conditions.speed else SystemClock()
     async with open_transport(settings) as transport:
-        counts = CountingTransport(transport)
-        async with MangaCache.open(settings, clock=clock, transport=counts) as cache:
-            yield Performer(cache, counts)
+        counts, link = CountingTransport(transport), None
+        if settings.redis_endpoint is not None:
+            link = CountingLink(RedisPyLink(settings, clock=clock, random=system_random(), telemetry=Telemetry()))
+        async with MangaCache.open(settings, clock=clock, transport=counts, link=link) as cache:
+            yield Performer(cache, counts, link)

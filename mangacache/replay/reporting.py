@@ -56,10 +56,12 @@ def report(
     """Return a replay's figures. Figures a message and hit ratios leave each session's first message out."""
     requests: Counter[str] = Counter()
     steady: Counter[str] = Counter()
+    tallies = list(tallies)
     for tally in tallies:
         requests.update(tally.requests)
         steady.update(tally.steady)
     messages = max(observed.steady_messages, 1)
+    turns = max(sum(tally.turns for tally in tallies), 1)
     hits = {tier: observed.sources.get(tier, 0) / messages for tier in ("memory", "redis")}
     return {
         "conversations": conversations,
@@ -86,8 +88,12 @@ def report(
             "writes_per_message": round(sum(steady[name] for name in _WRITES) / messages, 4),
             "touches_per_message": round(steady["Touch"] / messages, 4),
         },
-        # The context is not kept in Redis yet: nothing is sent there.
-        "redis": {"round_trips_per_message": 0.0, "bytes_per_append": 0.0},
+        "redis": {
+            "round_trips_per_message": round(sum(tally.round_trips for tally in tallies) / messages, 4),
+            "bytes_per_append": round(sum(tally.commit_bytes for tally in tallies) / turns, 1),
+            "encoded_turn_bytes": round(sum(tally.turn_bytes for tally in tallies) / turns, 1),
+        },
+        "degraded_messages": observed.degraded,
         "environment": environment(engines),
     }
 
