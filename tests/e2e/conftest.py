@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from commands import PROGRAM, Local, clean_environ, variables_for
 from mangatest import HANG_GUARD_S
+
+from mangacache.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +34,24 @@ def local() -> Iterator[Callable[..., Local]]:
 
 
 @pytest.fixture
-def mangacache() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command to its end."""
+def mangacache(capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command to its end, in this process: an exception that it does not map is the test's to report."""
+
+    def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        with patch.dict(os.environ, clean_environ(**variables), clear=True):
+            try:
+                status = main(list(map(str, arguments)))
+            except SystemExit as end:  # argparse's
+                status = int(end.code or 0)
+        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def process() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command to its end, as a process."""
 
     def run(*arguments: object, program: Sequence[str] = PROGRAM, **variables: str) -> Any:
         return subprocess.run(

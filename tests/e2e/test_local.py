@@ -146,13 +146,13 @@ def test_without_a_folder_nothing_is_kept(local, tmp_path):
 
 
 @pytest.mark.parametrize("server", ["redis", "dynamodb"])
-def test_a_port_in_use_is_one_clear_line_and_leaves_nothing_running(mangacache, server, tmp_path):
+def test_a_port_in_use_is_one_clear_line_and_leaves_nothing_running(process, server, tmp_path):
     other = "dynamodb" if server == "redis" else "redis"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port, free = taken.getsockname()[1], free_port()
-        ended = mangacache("local", f"--{server}-port", port, f"--{other}-port", free, TMPDIR=str(tmp_path))
+        ended = process("local", f"--{server}-port", port, f"--{other}-port", free, TMPDIR=str(tmp_path))
     assert (ended.returncode, ended.stdout) == (2, "")
     assert f"port {port} cannot be used" in one_line(ended.stderr)
     assert not listens(free)
@@ -176,16 +176,16 @@ def test_given_ports_are_used_and_port_0_takes_a_free_one(local):
         (["--data", "/proc"], "choose another folder"),
     ],
 )
-def test_what_cannot_be_started_is_said_in_one_line(mangacache, arguments, complaint):
-    ended = mangacache("local", *arguments)
+def test_what_cannot_be_started_is_said_in_one_line(process, arguments, complaint):
+    ended = process("local", *arguments)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert complaint in one_line(ended.stderr)
 
 
-def test_a_socket_in_a_folder_with_too_long_a_name_is_refused(mangacache, tmp_path):
+def test_a_socket_in_a_folder_with_too_long_a_name_is_refused(process, tmp_path):
     folder = tmp_path / ("long" * 30)
     folder.mkdir()
-    ended = mangacache("local", "--unix-socket", TMPDIR=str(folder))
+    ended = process("local", "--unix-socket", TMPDIR=str(folder))
     assert ended.returncode == 2
     assert "use a shorter one" in one_line(ended.stderr)
 
@@ -217,7 +217,7 @@ def test_moto_takes_the_place_of_dynoxide_and_says_what_that_means(local, mangac
         (["--engine", "auto"], "/nowhere/dynoxide", "MANGACACHE_DYNOXIDE names /nowhere/dynoxide"),
     ],
 )
-def test_an_engine_that_is_wanted_and_missing_is_said_in_one_line(mangacache, arguments, named, complaint):
-    ended = mangacache("local", *arguments, program=WITHOUT_DYNOXIDE, PATH="/usr/bin:/bin", MANGACACHE_DYNOXIDE=named)
+def test_an_engine_that_is_wanted_and_missing_is_said_in_one_line(process, arguments, named, complaint):
+    ended = process("local", *arguments, program=WITHOUT_DYNOXIDE, PATH="/usr/bin:/bin", MANGACACHE_DYNOXIDE=named)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert complaint in one_line(ended.stderr)
