@@ -58,7 +58,9 @@ class Append:
         self._found: dict[str, int] = {}
         self._before_us: set[str] = set()
         self._in_doubt = False
-        self._search_after = after
+        self._life = 0
+        self._queued_after: Version | None = None
+        self._search_after: Version | None = None
 
     def steps(
         self, known: Snapshot | None, queued_at: Version | None = None
@@ -77,18 +79,19 @@ class Append:
             Transient: too many collisions.
         """
         fresh = known is None
-        known = known if known is not None else cast("Snapshot", (yield Load()))
-        if self._after is None and queued_at is not None:
-            self._search_after = Version(queued_at.incarnation, max(0, queued_at.number - WINDOW))
-        if not fresh and is_anothers(known.meta, self._customer_id, self._stamp.now_s):
-            known, fresh = cast("Snapshot", (yield Load())), True  # it may have been deleted and begun again
+        known = known if known is not None else (yield from self._load())
+        if queued_at is not None:
+            self._queued_after = Version(queued_at.incarnation, max(0, queued_at.number - WINDOW))
+        if not fresh and self._may_be_gone(known):
+            known, fresh = (yield from self._load()), True
         if self._after is not None and not known.version.covers(self._after):
             if not fresh:
-                known = cast("Snapshot", (yield Load()))
+                known = yield from self._load()
             if not known.version.covers(self._after):
                 raise VersionGone(f"the token {self._after} is newer than the source of truth ({known.version})")
         for _ in range(MAX_COLLISIONS):
             self._check(known)
+            self._enter(known.version.incarnation)
             self._learn(known.turns)
             if self._search_after is not None:
                 yield from self._look_back(known, self._search_after)
@@ -110,6 +113,9 @@ class Append:
             retry_after_s=0.2,
         )
 
+    def _load(self) -> Steps[Snapshot]:
+        return cast("Snapshot", (yield Load())).counted(self._stamp.now_s)
+
     def _check(self, known: Snapshot) -> None:
         if known.foreign:
             raise Conflict(
@@ -117,6 +123,23 @@ class Append:
                 "call `adopt()` on it once its other writers have stopped, then append"
             )
         check_customer(known.meta, self._customer_id, self._stamp.now_s)
+
+    def _may_be_gone(self, known: Snapshot) -> bool:
+        """Tell whether a number that is free by this knowledge may have been used, or belong to a dead life.
+
+        DynamoDB deletes expired turns, and with them what a put of their numbers would collide with. Another
+        customer's session may have been deleted and begun again by this one.
+        """
+        expired = bool(known.turns) and not is_live(known.turns[-1].expires_at, self._stamp.now_s)
+        return expired or is_anothers(known.meta, self._customer_id, self._stamp.now_s)
+
+    def _enter(self, incarnation: int) -> None:
+        """Begin again where a delete has begun a new life: what was found in the old one has gone with it."""
+        if incarnation != self._life:
+            self._life = incarnation
+            self._found.clear()
+            self._before_us.clear()
+            self._search_after = self._after if self._after is not None else self._queued_after
 
     def _learn(self, turns: Sequence[Turn]) -> None:
         for turn in turns:
@@ -149,7 +172,7 @@ class Append:
         refused = cast("Refused", outcome)
         self._in_doubt = self._in_doubt or refused.in_doubt
         if any(is_seal(item) for item in refused.items if item):
-            return False, cast("Snapshot", (yield Load()))
+            return False, (yield from self._load())
         standing = (refused.items[0] or {}).get("turn_id", {}).get("S")
         if len(drafts) == 1 and standing == drafts[0].turn.turn_id:
             # Ours already: an unanswered try of this call, or the same append through another worker.
@@ -180,7 +203,7 @@ class Append:
             begun = Snapshot(meta=meta, version=version, turns=known.turns)
             return True, self._stored(begun, drafts)
         self._in_doubt = self._in_doubt or cast("Refused", outcome).in_doubt
-        return False, cast("Snapshot", (yield Load()))
+        return False, (yield from self._load())
 
     def _touch(self, known: Snapshot, meta: MetaRecord) -> Steps[Snapshot]:
         """Raise META's last_number before a turn's number would pass its reserve."""
@@ -198,7 +221,7 @@ class Append:
         standing = read_meta(item) if item else None
         if standing is not None and (standing.incarnation, standing.revision) == (incarnation, meta.revision):
             return msgspec.structs.replace(known, meta=standing)
-        return cast("Snapshot", (yield Load()))
+        return (yield from self._load())
 
     def _stored(self, known: Snapshot, drafts: tuple[Draft, ...]) -> Snapshot:
         self._found.update({draft.turn.turn_id: draft.turn.number for draft in drafts})

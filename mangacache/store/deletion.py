@@ -45,7 +45,7 @@ class Delete:
         """
         del known  # a delete covers what is stored, whatever this worker knows
         in_doubt = False
-        now = cast("Snapshot", (yield Load()))
+        now = cast("Snapshot", (yield Load())).counted(self._stamp.now_s)
         for _ in range(MAX_COLLISIONS):
             check_customer(now.meta, self._customer_id, self._stamp.now_s)
             version = now.version
@@ -69,7 +69,7 @@ class Delete:
             if meta_standing is None and standing and not is_seal(standing):
                 now, _turns = cast("tuple[Snapshot, tuple[Turn, ...]]", (yield Tail(now)))
             else:
-                now = cast("Snapshot", (yield Load()))
+                now = cast("Snapshot", (yield Load())).counted(self._stamp.now_s)
         raise Transient(f"{MAX_COLLISIONS} appends were faster than the delete: nothing was deleted")
 
     def _spared(self, now: Snapshot) -> bool:
@@ -85,6 +85,7 @@ class Delete:
             revision=0,
             status="deleted",
             fence=now.meta.fence if now.meta is not None else 0,
-            expires_at=self._stamp.meta_expires_at,
+            # Not before what it replaces: the deleting worker's clock may be behind.
+            expires_at=max(self._stamp.meta_expires_at, now.meta.expires_at if now.meta is not None else 0),
             unswept=True,
         )

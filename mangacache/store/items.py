@@ -154,7 +154,8 @@ def _content(item: Typed) -> str:
         raise Corrupt(f"content of {_place(item)} is damaged: {error}") from error
 
 
-def _expires_at(item: Typed) -> int:
+def expires_at(item: Typed) -> int:
+    """Return the second after which an item is not shown any more; 0 is never."""
     value = item.get("ttl")
     try:
         return int(float(value["N"])) if value and "N" in value else 0
@@ -180,7 +181,7 @@ def read_turn(item: Typed) -> Turn:
         content=_content(item),
         created_at=_text(item, "created_at"),
         attributes=_free(item, TURN_NAMES),
-        expires_at=_expires_at(item),
+        expires_at=expires_at(item),
     )
 
 
@@ -197,7 +198,7 @@ def read_meta(item: Typed) -> MetaRecord:
         summary_upto=_integer(item, "summary_upto"),
         change_id=_text(item, "change_id"),
         fence=_integer(item, "fence"),
-        expires_at=_expires_at(item),
+        expires_at=expires_at(item),
         unswept="unswept" in item,
         adopting=_text(item, "adopting"),
         attributes=_free(item, META_NAMES),
@@ -237,7 +238,7 @@ def read_summary(item: Typed) -> Summary:
         upto=_integer(item, "upto"),
         text=_text(item, "summary_text"),
         created_at=_text(item, "created_at"),
-        expires_at=_expires_at(item),
+        expires_at=expires_at(item),
     )
 
 

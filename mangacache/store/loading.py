@@ -216,6 +216,8 @@ class Loader:
             parameters["ExclusiveStartKey"] = start
         if names:
             parameters["ProjectionExpression"] = ", ".join(names)
+            if "#ttl" in names:
+                parameters["ExpressionAttributeNames"] = {"#ttl": "ttl"}
         return (await self._requests.send("Query", parameters)).body
 
 

@@ -27,7 +27,6 @@ from mangacache.store.effects import (
     Tail,
     Touch,
 )
-from mangacache.store.epochs import Epochs
 from mangacache.store.loading import Loader
 from mangacache.store.requests import Requests
 from mangacache.store.schema import Schema
@@ -55,7 +54,6 @@ class Store:
         schema: the table's shape.
         customers: the index.
         adoption: foreign sessions.
-        epochs: the generation of the context cache.
     """
 
     def __init__(
@@ -80,7 +78,6 @@ class Store:
         )
         self.customers = Customers(requests, table_name=table_name, index_name=settings.customer_index)
         self.adoption = Adoption(self.loader, self.writer)
-        self.epochs = Epochs(requests, table_name=table_name, key_prefix=settings.key_prefix)
 
     def stamp(self) -> Stamp:
         """Return now, and when what is written now expires."""

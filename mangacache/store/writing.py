@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mangacache.errors import Transient
 from mangacache.store import keys
 from mangacache.store.effects import Begin, Bury, Change, Done, Draft, Put, Refused, Touch
-from mangacache.store.items import is_seal, key, meta_item, seal_item, summary_item, turn_item
+from mangacache.store.items import expires_at, is_seal, key, meta_item, seal_item, summary_item, turn_item
 from mangacache.store.transport import ConditionFailed, TransactionCanceled
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _FREE: Final = "attribute_not_exists(PK)"
 _BATCH: Final = 25
 _MAX_BATCH_TRIES: Final = 12
 _TOKEN_LENGTH: Final = 36  # the most that a ClientRequestToken may have
+SEAL_S: Final = 3_600
 _SAME_META: Final = "incarnation = :incarnation AND revision = :revision"
 
 
@@ -91,25 +92,31 @@ class Writer:
         """Seal a number and make META a tombstone, in one transaction."""
         meta_put = {
             **self._put_if_free(meta_item(session_id, effect.tombstone)),
-            **_if_still(effect.previous, with_revision=False),
+            **_if_alive(effect.previous, effect.sealed),
         }
         seal_key = keys.turn_key(effect.incarnation, effect.sealed)
         seal = self._put_if_free(seal_item(session_id, seal_key, effect.tombstone.expires_at))
         return await self._transact([meta_put, seal], token=_hashed(effect.nonce, effect.incarnation, effect.sealed))
 
-    async def sweep(self, session_id: str, incarnation: int, *, seal_expires_at: int) -> bool:
+    async def sweep(self, session_id: str, incarnation: int, *, seal_expires_at: int, retention_s: int) -> bool:
         """Overwrite every turn below `incarnation` by an empty seal and delete its summaries.
 
         The seals catch a put that is still on its way; they expire after an hour. META keeps `unswept` until all of
         it is done, so that a sweep that is cut off is taken up by the next loader.
+
+        Args:
+            session_id: whose turns they are.
+            incarnation: the least that is kept.
+            seal_expires_at: in an hour, by this worker's clock; if that is behind the clocks of those who stored the
+                turns, theirs count.
+            retention_s: by which a turn's ttl tells when it was stored.
         """
         high = keys.turn_key(incarnation, 0)
-        turns = self._loader.turn_items(session_id, high=high, names=("PK", "SK", "seal"))
-        seals = [
-            {"PutRequest": {"Item": seal_item(session_id, item["SK"]["S"], seal_expires_at)}}
-            async for item in turns
-            if not is_seal(item)
-        ]
+        turns = self._loader.turn_items(session_id, high=high, names=("PK", "SK", "seal", "#ttl"))
+        doomed = [item async for item in turns if not is_seal(item)]
+        stored_at = max((expires_at(item) for item in doomed), default=0) - retention_s
+        until = max(seal_expires_at, stored_at + SEAL_S)
+        seals = [{"PutRequest": {"Item": seal_item(session_id, item["SK"]["S"], until)}} for item in doomed]
         high = keys.summary_key(incarnation, 0)
         summaries = self._loader.turn_items(session_id, low=keys.SUMMARY, high=high, names=("PK", "SK"))
         gone = [{"DeleteRequest": {"Key": {"PK": item["PK"], "SK": item["SK"]}}} async for item in summaries]
@@ -208,20 +215,37 @@ def _hashed(*parts: object) -> str:
     return sha256("\0".join(map(str, parts)).encode()).hexdigest()[:_TOKEN_LENGTH]
 
 
-def _if_still(previous: MetaRecord | None, *, with_revision: bool = True) -> dict[str, Any]:
-    """Return the condition that META is still what was read."""
+def _if_still(previous: MetaRecord | None) -> dict[str, Any]:
+    """Return the condition that META is still what was read, and that no touch has renewed its ttl."""
     if previous is None:
         return {"ConditionExpression": _FREE}
-    values = {":incarnation": {"N": str(previous.incarnation)}}
-    if not with_revision:
-        # Any revision of this life but a tombstone's: a change of META does not save a session from its delete.
-        values[":zero"] = {"N": "0"}
-        return {
-            "ConditionExpression": "incarnation = :incarnation AND revision > :zero",
-            "ExpressionAttributeValues": values,
-        }
-    values[":revision"] = {"N": str(previous.revision)}
-    return {"ConditionExpression": _SAME_META, "ExpressionAttributeValues": values}
+    return {
+        "ConditionExpression": _SAME_META + " AND #ttl < :renewed",
+        "ExpressionAttributeNames": {"#ttl": "ttl"},
+        "ExpressionAttributeValues": {
+            ":incarnation": {"N": str(previous.incarnation)},
+            ":revision": {"N": str(previous.revision)},
+            ":renewed": {"N": str(previous.expires_at + 1)},
+        },
+    }
+
+
+def _if_alive(previous: MetaRecord | None, sealed: int) -> dict[str, Any]:
+    """Return the condition that META is of the same life, and reserves no more numbers than were known.
+
+    Any revision but a tombstone's will do: a change of META does not save a session from its delete. Where every turn
+    has expired and gone, others count on from META's reserve, past the seal.
+    """
+    if previous is None:
+        return {"ConditionExpression": _FREE}
+    return {
+        "ConditionExpression": "incarnation = :incarnation AND revision > :zero AND last_number <= :seen",
+        "ExpressionAttributeValues": {
+            ":incarnation": {"N": str(previous.incarnation)},
+            ":zero": {"N": "0"},
+            ":seen": {"N": str(max(previous.last_number, sealed - 1))},
+        },
+    }
 
 
 def _change_expression(effect: Change) -> dict[str, Any]:

@@ -68,12 +68,20 @@ class LoopThread:
 
 
 class Lossy:
-    """A transport that loses requests and replies, or delays a request until after its time-out, as a network does."""
+    """A transport that loses requests and replies, or delays a request until after its time-out, as a network does.
 
-    def __init__(self, inner: Transport, *, seed: int, share: float = 0.3) -> None:
+    Args:
+        inner: what the requests that come through go on to.
+        seed: of the choice.
+        share: of the requests that are not answered.
+        late_s: the most by which a delayed request comes late; meanwhile its sender has been told of a time-out.
+    """
+
+    def __init__(self, inner: Transport, *, seed: int, share: float = 0.3, late_s: float = 0.0) -> None:
         self._inner = inner
         self._random = random.Random(seed)
         self._share = share
+        self._late_s = late_s
         self.late: list[asyncio.Task[Any]] = []
         self.lost = 0
 
@@ -90,11 +98,38 @@ class Lossy:
             except Exception as error:
                 raise Unanswered("the reply was lost") from error
         if kind == "late":
-            self.late.append(asyncio.create_task(self._inner.request(operation, parameters)))
+            self.late.append(asyncio.create_task(self._come_late(operation, parameters)))
         raise Unanswered("lost")
+
+    async def _come_late(self, operation: str, parameters: Mapping[str, Any]) -> None:
+        if self._late_s:
+            await asyncio.sleep(self._random.random() * self._late_s)
+        await self._inner.request(operation, parameters)
 
     async def settle(self) -> None:
         await asyncio.gather(*self.late, return_exceptions=True)
+
+
+class Interrupted:
+    """A transport that lets something else happen just before a request goes out."""
+
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+        self._meanwhile: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {}
+
+    def before(self, operation: str, meanwhile: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Run `meanwhile` before the next request of this kind."""
+        self._meanwhile[operation] = meanwhile
+
+    async def request(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        if (meanwhile := self._meanwhile.pop(operation, None)) is not None:
+            await meanwhile()
+        return await self._inner.request(operation, parameters)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something has yet to happen; a test that expects it to have happened asks."""
+        return bool(self._meanwhile)
 
 
 class World:
@@ -139,10 +174,11 @@ class World:
         async with self._connect() as transport:
             yield transport
 
-    async def put(self, **attributes: Any) -> None:
-        """Put an item as another program would."""
+    async def put(self, *items: dict[str, Any]) -> None:
+        """Put items as another program would."""
         async with self.transport() as transport:
-            await transport.request("PutItem", {"TableName": self.settings.table_name, "Item": attributes})
+            for item in items:
+                await transport.request("PutItem", {"TableName": self.settings.table_name, "Item": item})
 
     async def items(self) -> list[dict[str, Any]]:
         """Return every item of the table."""
