@@ -19,9 +19,35 @@ from mangacache.store.transport import AioTransport
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+# Why a case of a suite that holds on moto too is not run there.
+MOTO_LACKS = {
+    "atomicity": "its transactions are not atomic among several requests at once, and one that fails may undo others",
+    "tokens": "it ignores ClientRequestToken: a transaction sent again is done again, or refused by its own effect",
+    "speed": "it answers some 30 queries a second, and these cases need hundreds of requests",
+    "a part in it": "these cases end before anything is asked of a server",
+}
+
 os.environ.setdefault("AWS_ACCESS_KEY_ID", "local")
 os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "local")
 os.environ.setdefault("AWS_REGION", "us-east-1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "on_moto: these cases hold on moto too, but for those marked `moto_lacks`")
+    config.addinivalue_line("markers", "moto_lacks(what): not run on moto, because of what it lacks: see MOTO_LACKS")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give the cases that take a `world` each engine on which they hold."""
+    if "world" not in metafunc.fixturenames:
+        return
+    engines = ["memory", "dynoxide"]
+    lacking = metafunc.definition.get_closest_marker("moto_lacks")
+    if lacking is not None and lacking.args[0] not in MOTO_LACKS:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {lacking.args[0]!r} is not in MOTO_LACKS")
+    if lacking is None and metafunc.definition.get_closest_marker("on_moto"):
+        engines.append("moto")
+    metafunc.parametrize("world", engines, indirect=True)
 
 
 def _stack(engine: str) -> Iterator[LocalStack]:
@@ -71,10 +97,10 @@ async def _world(endpoint: str | None) -> AsyncIterator[World]:
     yield world
 
 
-@pytest.fixture(params=["memory", "dynoxide"])
+@pytest.fixture
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    """A table on the in-memory double and on a real engine: the same cases hold on both."""
-    endpoint = None if request.param == "memory" else request.getfixturevalue("dynoxide")
+    """A table on the in-memory double, on a real engine, and where it is faithful on moto: the same cases hold."""
+    endpoint = None if request.param == "memory" else request.getfixturevalue(request.param)
     async with _world(endpoint) as made:
         yield made
 

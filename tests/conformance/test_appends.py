@@ -15,6 +15,8 @@ from mangacache import Conflict, Consistency, Invalid, NewTurn, Transient, Versi
 if TYPE_CHECKING:
     from mangacache.store import Transport
 
+pytestmark = pytest.mark.on_moto
+
 STRONG = Consistency.STRONG
 
 
@@ -104,6 +106,7 @@ async def test_a_worker_that_knows_an_old_window_does_not_store_a_retry_twice(wo
     assert (again.number, again.duplicate, last.number) == (2, True, 3)
 
 
+@pytest.mark.moto_lacks("atomicity")
 async def test_workers_that_append_at_once_leave_no_hole_and_no_double(world):
     async with world.cache() as w0, world.cache() as w1, world.cache() as w2:
         caches = [w0, w1, w2]
@@ -115,6 +118,7 @@ async def test_workers_that_append_at_once_leave_no_hole_and_no_double(world):
     assert [turn.number for turn in context.turns] == list(range(17, 49))
 
 
+@pytest.mark.moto_lacks("atomicity")
 async def test_each_append_sent_twice_through_different_workers_is_stored_once(world):
     async with world.cache() as w0, world.cache() as w1:
         calls = [(cache, i) for cache in (w0, w1) for i in range(30)]
@@ -128,6 +132,7 @@ async def test_each_append_sent_twice_through_different_workers_is_stored_once(w
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.moto_lacks("tokens")
 async def test_lost_requests_and_replies_and_late_requests_store_each_turn_once(world, seed):
     """Three workers, every third request lost one way or another, each append tried until it is acknowledged."""
     lossy: list[Lossy] = []
@@ -188,6 +193,7 @@ async def test_append_many_begins_a_session_with_32_turns(world):
     assert [turn.content for turn in context.turns] == [f"{i}" for i in range(32)]
 
 
+@pytest.mark.moto_lacks("atomicity")
 async def test_append_many_by_two_workers_at_once_mixes_nothing(world):
     async with world.cache() as one, world.cache() as two:
 
@@ -217,6 +223,7 @@ async def test_a_cancelled_append_is_stored_and_the_cancellation_goes_on(world):
     assert (again.number, again.duplicate) == (2, True)
 
 
+@pytest.mark.moto_lacks("speed")
 async def test_a_number_beyond_the_reserve_is_stored_only_after_meta_was_raised(world):
     async with world.cache(touch_every_s=86_400) as cache:
         session = cache.session("s")
@@ -245,6 +252,7 @@ async def test_a_number_beyond_the_reserve_is_stored_only_after_meta_was_raised(
         ({"attributes": {"o": object()}}, "is a object"),
     ],
 )
+@pytest.mark.moto_lacks("a part in it")
 async def test_a_turn_that_cannot_be_stored_is_refused_with_the_reason_and_nothing_is_done(world, changes, said):
     async with world.cache() as cache:
         with pytest.raises(Invalid, match=said):
@@ -265,6 +273,7 @@ async def test_any_text_is_an_id_and_no_two_are_confused(world, session_id):
 
 
 @pytest.mark.parametrize("session_id", ["", "x" * 129, "漫" * 43, "\ud800", None, 7])
+@pytest.mark.moto_lacks("a part in it")
 async def test_what_is_no_id_is_refused(world, session_id):
     async with world.cache() as cache:
         with pytest.raises(Invalid, match="session id"):
