@@ -81,7 +81,9 @@ class Snapshot(msgspec.Struct, frozen=True):
         """Return the numbers under which these turn_ids stand in the window."""
         return {turn.turn_id: turn.number for turn in self.turns if turn.turn_id in turn_ids}
 
-    def context(self, session_id: str, *, turns: int, now_s: float, source: str, stale: bool) -> Context:
+    def context(
+        self, session_id: str, *, turns: int, now_s: float, source: str, stale: bool = False, degraded: bool = False
+    ) -> Context:
         """Return what a bot sees of it: nothing expired, nothing that a caller could change for others."""
         shown = live(self.turns, now_s)
         meta = None
@@ -100,6 +102,7 @@ class Snapshot(msgspec.Struct, frozen=True):
             version=self.version,
             source=source,
             stale=stale,
+            degraded=degraded,
         )
 
 

@@ -27,6 +27,7 @@ from mangacache.store.effects import (
     Tail,
     Touch,
 )
+from mangacache.store.epochs import Epochs
 from mangacache.store.loading import Loader
 from mangacache.store.requests import Requests
 from mangacache.store.schema import Schema
@@ -54,6 +55,7 @@ class Store:
         schema: the table's shape.
         customers: the index.
         adoption: foreign sessions.
+        epochs: the generation of the context cache.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Store:
         )
         self.customers = Customers(requests, table_name=table_name, index_name=settings.customer_index)
         self.adoption = Adoption(self.loader, self.writer)
+        self.epochs = Epochs(requests, table_name=table_name, key_prefix=settings.key_prefix)
 
     def stamp(self) -> Stamp:
         """Return now, and when what is written now expires."""
