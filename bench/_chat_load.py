@@ -72,6 +72,7 @@ class Round:
         self.first_messages = 0
         self.turns = 0
         self.wrong_reads = 0
+        self.unserved = 0
 
     def note(self, chat: Chat, message: Sequence[Said], seen: Seen) -> None:
         """Count a message, and compare what was read with what had been said."""
@@ -84,10 +85,16 @@ class Round:
             self.first_messages += 1
         self.turns += len(message)
 
+    def leave(self, waited_ms: Sequence[float]) -> None:
+        """Count arrivals that were not served; they have waited at least so long."""
+        self.unserved = len(waited_ms)
+        self.latencies_ms += waited_ms
+
     def figures(self, *, elapsed_s: float, cpu_s: float) -> dict[str, Any]:
         """Return the round as the parent takes it."""
         return {
-            "messages": len(self.latencies_ms),
+            "messages": len(self.latencies_ms) - self.unserved,
+            "unserved": self.unserved,
             "first_messages": self.first_messages,
             "turns": self.turns,
             "wrong_reads": self.wrong_reads,
@@ -163,6 +170,7 @@ class Load:
 
         Arrivals are a Poisson process. Latency counts from the scheduled time, so a stall is felt by every message
         that was due in it. Where no session is free, an arrival waits for one, and that wait counts, too.
+        What still waits `seconds` after the last arrival is given up, and counted.
         """
         result = Round()
         dues = deque(_arrivals(rate, seconds, seed))
@@ -171,7 +179,7 @@ class Load:
 
         async def speak(chat: Chat, due_s: float) -> None:
             await self._message(chat, result, since_s=due_s)
-            if waiting:
+            if waiting and time.perf_counter() < started_s + 2 * seconds:
                 tasks.create_task(speak(self._ready.popleft(), waiting.popleft()))
 
         async with asyncio.TaskGroup() as tasks:
@@ -182,7 +190,9 @@ class Load:
                     tasks.create_task(speak(self._ready.popleft(), due_s))
                 else:
                     waiting.append(due_s)
-        return result.figures(elapsed_s=time.perf_counter() - started_s, cpu_s=time.process_time() - started_cpu_s)
+        ended_s = time.perf_counter()
+        result.leave([1e3 * (ended_s - due_s) for due_s in waiting])
+        return result.figures(elapsed_s=ended_s - started_s, cpu_s=time.process_time() - started_cpu_s)
 
     async def _message(self, chat: Chat, result: Round, *, since_s: float) -> None:
         message = chat.left.popleft()

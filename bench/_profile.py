@@ -2,7 +2,8 @@
 
 cProfile sees functions; what is wanted is whom to blame. So time in built-in functions and in the standard library
 goes to the package that called them, in the shares in which it called them; asyncio and json stay names of their own.
-Profiling slows Python down more than C, so shares of packages are good to a few percent, not better.
+Profiling slows Python down more than C, so shares of packages are good to a few percent, not better; what uvloop and
+the kernel do between callbacks is not seen.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _WAITS: Final = ("select.epoll", "select.kqueue", "select.select")
 
 
 async def profiled(work: Awaitable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Run `work` under the profiler and return shares of its Python CPU time by package, and its largest functions."""
+    """Run `work` under the profiler and return shares of its time in Python by package, and its largest functions."""
     profile = cProfile.Profile()
     cpu_s = time.process_time()
     profile.enable()
@@ -53,7 +54,7 @@ async def profiled(work: Awaitable[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "messages": result["messages"],
         "percent": shares,
-        "python_cpu_s": round(total_s, 3),
+        "profiled_s": round(total_s, 3),
         "process_cpu_s": round(cpu_s, 3),
         "largest_functions": _largest_functions(entries, total_s),
     }

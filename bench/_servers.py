@@ -1,4 +1,4 @@
-"""The servers of a bench, its own and gone with it; and what Redis itself says was asked of it."""
+"""The servers of a bench, its own and gone with it; what Redis says was asked of it, and what CPU they took."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
@@ -38,6 +39,34 @@ async def _create_table(variables: dict[str, str]) -> None:
     _, said = await process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"the table could not be made: {said.decode(errors='replace').strip()}")
+
+
+class CpuMeter:
+    """Counts the CPU time of the servers, so that a bench can tell whose limit it met; Linux alone keeps the books."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        self._pids = {"dynamodb": stack.dynamodb.pid} | ({"redis": stack.valkey.pid} if stack.valkey else {})
+        self._before: dict[str, float | None] = {}
+
+    def start(self) -> None:
+        """Begin to count."""
+        self._before = {name: _cpu_s(pid) for name, pid in self._pids.items()}
+
+    def stop(self) -> dict[str, float | None]:
+        """Return the seconds of each server since `start`, to 10 ms; None where that is not known."""
+        spent: dict[str, float | None] = {}
+        for name, pid in self._pids.items():
+            now, before = _cpu_s(pid), self._before.get(name)
+            spent[name] = None if now is None or before is None else now - before
+        return spent
+
+
+def _cpu_s(pid: int) -> float | None:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class RedisMeter:

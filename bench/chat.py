@@ -8,6 +8,7 @@ fair, stands in docs/benchmarks.md.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -29,7 +30,7 @@ from _common import (
     write_json,
 )
 from _processes import ClientFailed, ClientProcess, client_process
-from _servers import RedisMeter, open_servers
+from _servers import CpuMeter, RedisMeter, open_servers
 
 from mangacache.errors import MangaCacheError
 from mangacache.replay import SAMPLE, read_conversations
@@ -49,17 +50,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How much is measured.
 
     Attributes:
-        rounds: pairs of closed-loop rounds.
-        round_s: seconds of a closed-loop round.
-        open_s: seconds of the open-loop round.
+        warm_up_s: each session speaks once before the measurement, or as many as can in so many seconds.
+        rounds, round_s: pairs of closed-loop rounds, and the seconds of one.
+        open_rounds, open_s: the same in the open loop.
         rate: messages a second that arrive in it; None takes half of what the baseline managed; 0 leaves it out.
     """
 
     in_flight: int
     sessions: int
     memory_sessions: int
+    warm_up_s: float
     rounds: int
     round_s: float
+    open_rounds: int
     open_s: float
     rate: float | None
     seed: int
@@ -67,38 +70,43 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, given: argparse.Namespace) -> Plan:
         """Return the plan that the options amount to."""
-        sessions = given.sessions or max(LEAST_SESSIONS, 4 * given.in_flight)
+        sessions = given.sessions or max(LEAST_SESSIONS, (2 if given.quick else 4) * given.in_flight)
         if not 1 <= given.in_flight <= sessions:
             raise SystemExit("--in-flight takes at least 1, and --sessions at least as many")
         return cls(
             in_flight=given.in_flight,
             sessions=sessions,
             memory_sessions=sessions // 10,
+            warm_up_s=3.0 if given.quick else 30.0,
             rounds=given.rounds or (3 if given.quick else 5),
             round_s=given.round_s or (2.0 if given.quick else 5.0),
-            open_s=3.0 if given.quick else 10.0,
+            open_rounds=min(given.rounds or 3, 2 if given.quick else 3),
+            open_s=given.round_s or (2.0 if given.quick else 5.0),
             rate=given.rate,
             seed=given.seed,
         )
 
 
 class Peer:
-    """One of the two, as it is measured: each round with the server's own counts beside the client's."""
+    """One of the two, as it is measured: each round with the servers' own counts beside the client's."""
 
-    def __init__(self, client: ClientProcess, meter: RedisMeter) -> None:
+    def __init__(self, client: ClientProcess, redis: RedisMeter, cpu: CpuMeter) -> None:
         self._client = client
-        self._meter = meter
+        self._redis = redis
+        self._cpu = cpu
 
     async def prepare(self, plan: Plan) -> None:
         """Store what the open chats have said before, then let each session speak once."""
         await self._client.ask("prepare")
-        await self._client.ask("closed", in_flight=plan.in_flight, messages=plan.sessions)
+        await self._client.ask("closed", in_flight=plan.in_flight, messages=plan.sessions, seconds=plan.warm_up_s)
 
     async def measure(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Run one round."""
-        await self._meter.start()
+        await self._redis.start()
+        self._cpu.start()
         result: dict[str, Any] = await self._client.ask(command, **arguments)
-        result["redis"] = await self._meter.stop()
+        result["server_cpu_s"] = self._cpu.stop()
+        result["redis"] = await self._redis.stop()
         return result
 
     async def profile(self, plan: Plan) -> dict[str, Any]:
@@ -134,6 +142,9 @@ def main() -> int:
     except (MangaCacheError, ClientFailed) as error:
         print(f"chat.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("chat.py: interrupted", file=sys.stderr)
+        return 130
     _print(figures)
     write_json(given.json, figures)
     wrong = sum(figures[name]["wrong_reads"] for name in PEERS)
@@ -147,24 +158,25 @@ async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     warn_if_busy()
     async with open_servers(given.engine) as stack, AsyncExitStack() as opened:
         found = environment(stack, loop=given.loop)
-        meter = RedisMeter(str(stack.redis_url))
-        opened.push_async_callback(meter.close)
+        redis, cpu = RedisMeter(str(stack.redis_url)), CpuMeter(stack)
+        opened.push_async_callback(redis.close)
         peers = {
-            name: Peer(await opened.enter_async_context(_client(name, given, plan, stack)), meter) for name in PEERS
+            name: Peer(await opened.enter_async_context(_client(name, given, plan, stack)), redis, cpu)
+            for name in PEERS
         }
         for peer in peers.values():
             await peer.prepare(plan)
         closed = await interleave(plan.rounds, {name: _closed(peer, plan) for name, peer in peers.items()})
         rates = {name: _rates(rounds) for name, rounds in closed.items()}
         rate = plan.rate if plan.rate is not None else round(median(rates["baseline"]) / 2, 1)
-        arrivals = {"rate": rate, "seconds": plan.open_s, "seed": plan.seed}
-        arrived = {name: await peer.measure("open", **arrivals) for name, peer in peers.items()} if rate > 0 else {}
+        driven = {name: _open(peer, plan, rate) for name, peer in peers.items()}
+        arrived = await interleave(plan.open_rounds if rate > 0 else 0, driven)
         profile = await peers["ours"].profile(plan) if given.profile else None
         idle = {name: await peer.idle_cpu(0.5) for name, peer in peers.items()}
     ratios = paired_ratios(rates["ours"], rates["baseline"])
     figures: dict[str, Any] = {
         "bench": "chat",
-        **{name: _figures(closed[name], arrived.get(name), rate, idle[name]) for name in PEERS},
+        **{name: _figures(closed[name], arrived[name], idle[name]) for name in PEERS},
         "ratio_messages_per_s": round(median(ratios), 3),
         "ratios": ratios,
         "load": {
@@ -198,13 +210,16 @@ def _closed(peer: Peer, plan: Plan) -> Callable[[], Any]:
     return lambda: peer.measure("closed", in_flight=plan.in_flight, seconds=plan.round_s)
 
 
+def _open(peer: Peer, plan: Plan, rate: float) -> Callable[[], Any]:
+    seeds = itertools.count(plan.seed)
+    return lambda: peer.measure("open", rate=rate, seconds=plan.open_s, seed=next(seeds))
+
+
 def _rates(rounds: Sequence[dict[str, Any]]) -> list[float]:
     return [round(result["messages"] / result["elapsed_s"], 1) for result in rounds]
 
 
-def _figures(
-    rounds: Sequence[dict[str, Any]], arrived: dict[str, Any] | None, rate: float, idle_cores: float
-) -> dict[str, Any]:
+def _figures(rounds: Sequence[dict[str, Any]], arrived: Sequence[dict[str, Any]], idle_cores: float) -> dict[str, Any]:
     """Return what one peer came to over its closed-loop rounds, and its latencies in the open loop."""
     messages = sum(result["messages"] for result in rounds)
     dynamodb = Counter[str]()
@@ -223,10 +238,14 @@ def _figures(
         "messages": messages,
         "first_messages": sum(result["first_messages"] for result in rounds),
         "turns": sum(result["turns"] for result in rounds),
-        "wrong_reads": sum(result["wrong_reads"] for result in [*rounds, *([arrived] if arrived else [])]),
+        "wrong_reads": sum(result["wrong_reads"] for result in [*rounds, *arrived]),
         "latency_ms": latencies_ms([latency for result in rounds for latency in result["latencies_ms"]]),
-        "open_loop": None if arrived is None else _arrived(arrived, rate),
+        "open_loop": _arrived(arrived) if arrived else None,
         "cpu_ms_per_message": _a_message(1e3 * sum(result["cpu_s"] for result in rounds), messages),
+        "server_cpu_ms_per_message": {
+            name: _a_message(1e3 * sum(result["server_cpu_s"][name] or 0.0 for result in rounds), messages)
+            for name in ("dynamodb", "redis")
+        },
         "cores_used": round(sum(r["cpu_s"] for r in rounds) / sum(r["elapsed_s"] for r in rounds), 2),
         "cores_used_when_idle": idle_cores,
         "hit_ratio": round(1 - sources["dynamodb"] / steady, 4),
@@ -243,12 +262,13 @@ def _figures(
     }
 
 
-def _arrived(result: dict[str, Any], rate: float) -> dict[str, Any]:
+def _arrived(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    messages = sum(result["messages"] for result in rounds)
     return {
-        "rate_per_s": rate,
-        "messages": result["messages"],
-        "latency_ms": latencies_ms(result["latencies_ms"]),
-        "cpu_ms_per_message": _a_message(1e3 * result["cpu_s"], result["messages"]),
+        "messages": messages,
+        "unserved": sum(result["unserved"] for result in rounds),
+        "latency_ms": latencies_ms([latency for result in rounds for latency in result["latencies_ms"]]),
+        "cpu_ms_per_message": _a_message(1e3 * sum(result["cpu_s"] for result in rounds), messages),
     }
 
 
@@ -274,10 +294,13 @@ def _print(figures: dict[str, Any]) -> None:
         [
             ("messages/s (median round)", [*line("", "messages_per_s")[1], figures["ratio_messages_per_s"]]),
             ("client CPU, ms a message", [*line("", "cpu_ms_per_message")[1], figures["ratio_cpu_per_message"]]),
+            line("CPU of the DynamoDB engine, ms a message", "server_cpu_ms_per_message", "dynamodb"),
+            line("CPU of Redis, ms a message", "server_cpu_ms_per_message", "redis"),
             line("latency p50, ms, closed loop", "latency_ms", "p50"),
             line("latency p99, ms, closed loop", "latency_ms", "p99"),
             line(f"latency p50, ms, {load['rate']:g}/s arriving", "open_loop", "latency_ms", "p50"),
             line(f"latency p99, ms, {load['rate']:g}/s arriving", "open_loop", "latency_ms", "p99"),
+            ("turns stored a message", [_a_message(side["turns"], side["messages"]) for side in (ours, baseline)]),
             line("contexts not read in DynamoDB, share", "hit_ratio"),
             line("DynamoDB reads a message", "dynamodb_per_message", "reads"),
             line("DynamoDB writes a message", "dynamodb_per_message", "writes"),

@@ -1,0 +1,76 @@
+"""The benches start their own servers, measure both peers on them, and write figures under fixed names."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+HANG_GUARD_S = 120
+
+
+async def _run(script, *arguments):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(BENCH / script),
+        *arguments,
+        env=os.environ | {"PYTHONWARNINGS": "default"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(HANG_GUARD_S):
+            printed, said = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, printed.decode(), said.decode()
+
+
+async def test_the_chat_bench_measures_ours_beside_plain_cache_aside_and_reads_back_what_was_said(tmp_path):
+    out = tmp_path / "chat.json"
+    bounds = ("--sessions", "24", "--in-flight", "8", "--rounds", "1", "--round-s", "0.4")
+    status, printed, said = await _run("chat.py", "--quick", "--json", str(out), "--profile", *bounds)
+    assert status == 0, said
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert "plain cache-aside" in printed
+    assert figures["ratio_messages_per_s"] > 0
+    assert figures["load"]["memory_sessions"] == 2
+    assert {"commit", "python", "loop", "cores", "packages", "dynamodb", "redis"} <= figures["environment"].keys()
+    assert "mangacache" in figures["profile"]["percent"]
+    for peer in ("ours", "baseline"):
+        measured = figures[peer]
+        assert measured["messages"] > 0
+        assert measured["messages_per_s"] > 0
+        assert measured["wrong_reads"] == 0
+        assert measured["cpu_ms_per_message"] > 0
+        assert measured["latency_ms"]["p99"] >= measured["latency_ms"]["p50"] > 0
+        assert measured["open_loop"]["messages"] > 0
+        assert measured["open_loop"]["unserved"] == 0
+        assert measured["open_loop"]["latency_ms"]["p50"] > 0
+    _check_what_the_pattern_costs(figures["baseline"])
+
+
+def _check_what_the_pattern_costs(baseline):
+    """Plain cache-aside pays three reads a message and a DEL a write, by the client's count and by Redis's own."""
+    assert baseline["dynamodb_per_message"]["GetItem"] == 1
+    assert baseline["dynamodb_per_message"]["Query"] == 2
+    calls = baseline["redis_per_message"]["calls"]
+    assert calls["get"] == calls["setex"] == 1
+    assert calls["del"] == baseline["dynamodb_per_message"]["PutItem"]
+    assert baseline["redis_per_message"]["commands"] == pytest.approx(sum(calls.values()), abs=0.002)
+
+
+async def test_a_file_of_chats_that_is_none_ends_the_bench_with_a_message_and_no_servers(tmp_path):
+    broken = tmp_path / "chats.jsonl"
+    broken.write_text('{"session_id": "s"}\n', encoding="utf-8")
+    status, _, said = await _run("chat.py", "--quick", "--chats", str(broken))
+    assert status == 2
+    assert "line 1" in said
+    assert "Traceback" not in said
