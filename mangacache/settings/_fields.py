@@ -69,6 +69,15 @@ class Fields:
         " rediss://... (TLS) or unix:///path",
         example="rediss://my-cache.example.com:6379/0",
     )
+    redis_ca_file: str | None = setting(
+        None,
+        "The only authorities whose certificate Redis may show; without it those that the machine trusts.",
+        breaks="Redis is never reached: contexts come from memory and DynamoDB.",
+        env=("REDIS_CA_FILE",),
+        pattern=r"[^\x00-\x1f]{1,4096}",
+        allowed="the path of a file of PEM certificates; it counts where redis_endpoint means TLS",
+        example="/etc/ssl/redis-ca.pem",
+    )
     dax_endpoint: str | None = setting(
         None,
         "Where the DAX cluster is found; without it every read goes to DynamoDB.",
