@@ -73,7 +73,16 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
     summary: _Summary | None
 
 
-_DAMAGE: Final = (msgspec.MsgspecError, Corrupt, ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
+_DAMAGE: Final = (
+    msgspec.MsgspecError,
+    Corrupt,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _TURN: Final = msgspec.msgpack.Decoder(_Turn)
 _HEAD: Final = msgspec.msgpack.Decoder(_Head)

@@ -1,0 +1,73 @@
+"""Workers on one table and one Redis; after the suite no key is left in Redis that would stay for ever."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from fleet import Fleet
+from mangatest import LoopThread
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis
+
+from mangacache.local.valkey import valkey_process
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from mangatest import World
+
+    from mangacache.local.process import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def valkey_port() -> Iterator[int]:
+    """A server that the suite shares; each fleet has a key prefix of its own."""
+    loop = LoopThread()
+    with tempfile.TemporaryDirectory(prefix="mangacache-") as folder:
+        server = valkey_process(folder=Path(folder))
+        loop.run(server.start())
+        try:
+            yield server.port
+            assert _for_ever(server.port) == []
+        finally:
+            loop.run(server.stop())
+            loop.close()
+
+
+def _for_ever(port: int) -> list[bytes]:
+    """Return the keys that no time-to-live ends."""
+    with SyncRedis(port=port) as redis:
+        return [key for key in redis.scan_iter() if redis.ttl(key) == -1]
+
+
+@asynccontextmanager
+async def _fleet(world: World, port: int) -> AsyncIterator[Fleet]:
+    async with Redis(host="127.0.0.1", port=port) as redis:
+        yield Fleet(world, port, redis)
+
+
+@pytest.fixture
+async def fleet(world: World, valkey_port: int) -> AsyncIterator[Fleet]:
+    """Workers on this table, on the Redis that the suite shares."""
+    async with _fleet(world, valkey_port) as made:
+        yield made
+
+
+@pytest.fixture
+async def valkey(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """A server of the test's own, to be killed, flushed and started again."""
+    server = valkey_process(folder=tmp_path)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def lonely_fleet(world: World, valkey: ServerProcess) -> AsyncIterator[Fleet]:
+    """Workers on this table, on a Redis of the test's own."""
+    async with _fleet(world, valkey.port) as made:
+        yield made
