@@ -8,5 +8,26 @@ from __future__ import annotations
 
 from mangacache.testing.dax import MemoryDax
 from mangacache.testing.dynamodb import MemoryDynamoDB
+from mangacache.testing.history import (
+    HistoryRecorder,
+    Operation,
+    Promises,
+    Report,
+    SeenTurn,
+    Violation,
+    check_history,
+    read_history,
+)
 
-__all__ = ["MemoryDax", "MemoryDynamoDB"]
+__all__ = [
+    "HistoryRecorder",
+    "MemoryDax",
+    "MemoryDynamoDB",
+    "Operation",
+    "Promises",
+    "Report",
+    "SeenTurn",
+    "Violation",
+    "check_history",
+    "read_history",
+]
