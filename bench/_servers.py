@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.asyncio import Redis
 
@@ -15,6 +15,12 @@ from mangacache.local import LocalOptions, LocalStack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+_STATS: Final = {
+    "round_trips": "total_reads_processed",
+    "bytes_in": "total_net_input_bytes",
+    "bytes_out": "total_net_output_bytes",
+}
 
 
 @asynccontextmanager
@@ -72,49 +78,39 @@ def _cpu_s(pid: int) -> float | None:
 class RedisMeter:
     """Counts what reached the server, from the server's own books: it trusts no client.
 
-    Commands that a client sent and their bytes come from `CLIENT LIST`, so a script counts once however much it
-    does inside; `calls` come from `commandstats` and hold what scripts did, too.
+    A round trip is a read of a socket that found something: a command, or a pipeline of them. Commands that a script
+    runs are counted among the calls, with the script, as the server does. Made by `open`, before anybody else is
+    connected: what the meter itself causes is measured then, and left out.
     """
 
-    def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(url, decode_responses=True)
-        self._clients: dict[str, tuple[int, int, int]] = {}
-        self._calls: dict[str, int] = {}
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._before: dict[str, Any] = {}
+        self._own = dict.fromkeys(_STATS, 0)
 
-    async def close(self) -> None:
-        """Close the meter's own connection."""
-        await self._redis.aclose()
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str) -> AsyncIterator[RedisMeter]:
+        """Connect, and measure an interval in which nothing happens."""
+        async with Redis.from_url(url, decode_responses=True) as redis:
+            meter = cls(redis)
+            await meter.start()
+            await meter.start()  # the first one's answer was shorter: it did not hold the call itself
+            idle = await meter.stop()
+            meter._own = {name: idle[name] for name in _STATS}
+            yield meter
 
     async def start(self) -> None:
         """Begin to count."""
-        self._clients, self._calls = await self._read()
+        self._before = await self._redis.info("everything")
 
     async def stop(self) -> dict[str, Any]:
-        """Return what has been counted since `start`."""
-        clients, calls = await self._read()
-        sent = [0, 0, 0]
-        for name, counts in clients.items():
-            before = self._clients.get(name, (0, 0, 0))
-            sent = [total + now - then for total, now, then in zip(sent, counts, before, strict=True)]
-        made = {name: count - self._calls.get(name, 0) for name, count in calls.items()}
-        return {
-            "commands": sent[0],
-            "bytes_in": sent[1],
-            "bytes_out": sent[2],
-            "calls": {name: count for name, count in sorted(made.items()) if count},
+        """Return what has been counted since `start`: round trips, bytes and calls by command."""
+        now = await self._redis.info("everything")
+        grown = {name: now[stat] - self._before[stat] - self._own[name] for name, stat in _STATS.items()}
+        calls = {
+            name.removeprefix("cmdstat_"): entry["calls"] - self._before.get(name, {"calls": 0})["calls"]
+            for name, entry in sorted(now.items())
+            if name.startswith("cmdstat_") and name != "cmdstat_info"
         }
-
-    async def _read(self) -> tuple[dict[str, tuple[int, int, int]], dict[str, int]]:
-        own = str(await self._redis.client_id())
-        clients: dict[str, tuple[int, int, int]] = {}
-        for client in await self._redis.client_list():
-            if client["id"] != own:
-                clients[client["id"]] = (
-                    int(client["tot-cmds"]),
-                    int(client["tot-net-in"]),
-                    int(client["tot-net-out"]),
-                )
-        stats = await self._redis.info("commandstats")
-        calls = {name.removeprefix("cmdstat_"): int(entry["calls"]) for name, entry in stats.items()}
-        own_calls = ("client|id", "client|list", "info")
-        return clients, {name: count for name, count in calls.items() if name not in own_calls}
+        return grown | {"calls": {name: count for name, count in calls.items() if count}}

@@ -158,8 +158,7 @@ async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     warn_if_busy()
     async with open_servers(given.engine) as stack, AsyncExitStack() as opened:
         found = environment(stack, loop=given.loop)
-        redis, cpu = RedisMeter(str(stack.redis_url)), CpuMeter(stack)
-        opened.push_async_callback(redis.close)
+        redis, cpu = await opened.enter_async_context(RedisMeter.open(str(stack.redis_url))), CpuMeter(stack)
         peers = {
             name: Peer(await opened.enter_async_context(_client(name, given, plan, stack)), redis, cpu)
             for name in PEERS
@@ -231,7 +230,7 @@ def _figures(rounds: Sequence[dict[str, Any]], arrived: Sequence[dict[str, Any]]
         calls.update(result["redis"]["calls"])
     steady = max(sources.total(), 1)
     reads = sum(dynamodb[name] for name in READS)
-    redis = {name: sum(result["redis"][name] for result in rounds) for name in ("commands", "bytes_in", "bytes_out")}
+    redis = {name: sum(result["redis"][name] for result in rounds) for name in ("round_trips", "bytes_in", "bytes_out")}
     return {
         "messages_per_s": round(median(_rates(rounds)), 1),
         "rounds_messages_per_s": _rates(rounds),
@@ -304,7 +303,7 @@ def _print(figures: dict[str, Any]) -> None:
             line("contexts not read in DynamoDB, share", "hit_ratio"),
             line("DynamoDB reads a message", "dynamodb_per_message", "reads"),
             line("DynamoDB writes a message", "dynamodb_per_message", "writes"),
-            line("Redis commands a message", "redis_per_message", "commands"),
+            line("Redis round trips a message", "redis_per_message", "round_trips"),
             line("bytes to Redis a message", "redis_per_message", "bytes_in"),
             line("bytes from Redis a message", "redis_per_message", "bytes_out"),
         ],
