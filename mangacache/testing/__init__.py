@@ -18,11 +18,13 @@ from mangacache.testing.history import (
     check_history,
     read_history,
 )
+from mangacache.testing.redis import MemoryRedis
 
 __all__ = [
     "HistoryRecorder",
     "MemoryDax",
     "MemoryDynamoDB",
+    "MemoryRedis",
     "Operation",
     "Promises",
     "Report",

@@ -29,6 +29,8 @@ FLOORS = (
 # Beside the floors: the embedded servers and the doubles know nothing of what runs on them.
 ASIDE = ("local", "testing")
 MAY_USE_ASIDE = {"local": ("cli",), "testing": ()}
+# What the double of Redis shares with the real thing: the seam and the pool of connections, and the scripts' texts.
+ASIDE_STANDS_ON = {"local": (), "testing": ("redis", "context")}
 
 # Where a clock, a generator or a task is taken elsewhere than from clock.py and tasks.py, and why it may be.
 ALLOWED = {
@@ -135,7 +137,7 @@ def _may_import(importer, imported):
     if imported in ASIDE:
         return importer in MAY_USE_ASIDE[imported]
     if importer in ASIDE:
-        return imported in (*GROUND, "errors")
+        return imported in (*GROUND, "errors", *ASIDE_STANDS_ON[importer])
     floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
     return floor[importer] < floor[imported]
 

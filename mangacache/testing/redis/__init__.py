@@ -1,0 +1,8 @@
+"""An in-memory double of Redis: the context's scripts, links with faults, servers that die, lag and split."""
+
+from __future__ import annotations
+
+from mangacache.testing.redis.double import MemoryLink, MemoryRedis
+from mangacache.testing.redis.faults import LinkFaults
+
+__all__ = ["LinkFaults", "MemoryLink", "MemoryRedis"]

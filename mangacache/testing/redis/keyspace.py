@@ -1,0 +1,109 @@
+"""What a node keeps: hashes that expire, by the commands the scripts use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mangacache.clock import Clock
+
+
+class ReadOnly(Exception):
+    """A write on a replica."""
+
+
+class Keyspace:
+    """Hashes by key; each command is as Redis's of the same name. Fields and values are bytes.
+
+    Args:
+        clock: its wall clock is Redis's: TIME, and when keys expire.
+
+    Attributes:
+        read_only: whether writes raise `ReadOnly`.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._hashes: dict[str, dict[bytes, bytes]] = {}
+        self._expires_ms: dict[str, int] = {}
+        self.read_only = False
+
+    def copy(self) -> Keyspace:
+        """Return what a replica has that is level with this."""
+        copied = Keyspace(self._clock)
+        copied._hashes = {key: dict(fields) for key, fields in self._hashes.items()}
+        copied._expires_ms = dict(self._expires_ms)
+        return copied
+
+    def now_ms(self) -> int:
+        """Return TIME in milliseconds."""
+        return int(self._clock.time_s() * 1000)
+
+    def keys(self) -> list[str]:
+        """Return the keys that have not expired, oldest first."""
+        return [key for key in list(self._hashes) if self._live(key)]
+
+    def hgetall(self, key: str) -> dict[bytes, bytes]:
+        """Return a copy of the hash."""
+        return dict(self._live(key))
+
+    def pttl(self, key: str) -> int:
+        """Return the milliseconds a key has left; -1 where it has no expiry, -2 where there is no key."""
+        if not self._live(key):
+            return -2
+        return self._expires_ms[key] - self.now_ms() if key in self._expires_ms else -1
+
+    def hget(self, key: str, field: str) -> bytes | None:
+        """Return a field."""
+        return self._live(key).get(field.encode())
+
+    def hmget(self, key: str, fields: Sequence[str | int]) -> list[bytes | None]:
+        """Return fields, None where there is none."""
+        found = self._live(key)
+        return [found.get(str(field).encode()) for field in fields]
+
+    def hset(self, key: str, fields: dict[str | int, bytes | int | None]) -> None:
+        """Set fields; the key's expiry stays."""
+        self._check_writable()
+        self._live(key)  # what has expired does not come back
+        kept = self._hashes.setdefault(key, {})
+        for field, value in fields.items():
+            if value is None:
+                raise NotImplementedError(f"HSET of {key}: field {field} without a value")
+            kept[str(field).encode()] = value if isinstance(value, bytes) else str(value).encode()
+
+    def pexpire(self, key: str, ttl_ms: int) -> None:
+        """Have a key expire."""
+        self._check_writable()
+        if ttl_ms <= 0:
+            raise NotImplementedError(f"PEXPIRE of {key} by {ttl_ms} ms")
+        if self._live(key):
+            self._expires_ms[key] = self.now_ms() + ttl_ms
+
+    def delete(self, key: str) -> int:
+        """Delete a key; return how many there were."""
+        there = bool(self._live(key))
+        if there:
+            self._check_writable()
+            self._drop(key)
+        return int(there)
+
+    def flush(self) -> None:
+        """Forget every key."""
+        self._hashes.clear()
+        self._expires_ms.clear()
+
+    def _live(self, key: str) -> dict[bytes, bytes]:
+        if self._expires_ms.get(key, self.now_ms()) < self.now_ms():
+            self._drop(key)
+        return self._hashes.get(key, {})
+
+    def _drop(self, key: str) -> None:
+        self._hashes.pop(key, None)
+        self._expires_ms.pop(key, None)
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnly
