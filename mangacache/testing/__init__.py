@@ -17,6 +17,7 @@ from mangacache.testing.history import (
     Violation,
     check_history,
     read_history,
+    record_state,
 )
 from mangacache.testing.redis import MemoryRedis
 
@@ -32,4 +33,5 @@ __all__ = [
     "Violation",
     "check_history",
     "read_history",
+    "record_state",
 ]

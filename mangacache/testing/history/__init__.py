@@ -8,6 +8,7 @@ from mangacache.testing.history.operations import Operation, SeenTurn, turn_dige
 from mangacache.testing.history.promises import Promises
 from mangacache.testing.history.reading import RecordedHistory, read_history
 from mangacache.testing.history.recorder import HistoryRecorder
+from mangacache.testing.history.states import record_state
 from mangacache.testing.history.violations import Report, Violation
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "Violation",
     "check_history",
     "read_history",
+    "record_state",
     "turn_digest",
 ]

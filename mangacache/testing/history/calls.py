@@ -75,13 +75,13 @@ class Call:
 
         Args:
             result: what the call returned.
-            degraded: the worker said that it could not keep the level's promise; a context's `stale` says so too.
+            degraded: the worker cannot keep the level's promise; a context says so itself.
         """
         if isinstance(result, Context):
             self.saw(
                 result.version,
                 result.turns,
-                stale=result.stale or degraded,
+                stale=result.stale or result.degraded or degraded,
                 source=result.source,
                 meta=meta_digest(result.meta),
                 summary=summary_digest(result.summary),

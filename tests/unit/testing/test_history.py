@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from histories import Simulation
 
 from mangacache import Invalid, Version
-from mangacache.testing import HistoryRecorder, Operation, Promises, SeenTurn, Violation, check_history
+from mangacache.testing import Operation, Promises, SeenTurn, Violation, check_history
 
 MS = 10**6
 S = 10**9
@@ -180,6 +179,10 @@ PLANTED = {
     "one number for two turns": (
         [BEGUN, append("t2", 5, 15, 1, client="c3")],
         [("duplicate", "turns", (0, 1))],
+    ),
+    "one revision for two changes": (
+        [BEGUN, update(20, 30, 1, 1, 2), update(25, 35, 1, 1, 2, client="c3")],
+        [("duplicate", "meta", (1, 2))],
     ),
     "a turn that a read shows twice": (
         [BEGUN, append("t2", 20, None, 0), read(30, 40, 1, 2, 1, turns=window("t1", "t1"))],
@@ -386,8 +389,8 @@ def test_a_violation_tells_a_short_story_with_relative_times():
     (violation,) = check_history(PLANTED["a client that does not see its own turn"][0]).violations
     assert isinstance(violation, Violation)
     assert violation.story() == (
-        "read your writes (turns) in session 's': client 'c9' knew number 2 of incarnation 1, and its read (given 1.2.1)"
-        " returned number 1 of incarnation 1\n"
+        "read your writes (turns) in session 's': client 'c9' knew number 2 of incarnation 1, "
+        "and its read (given 1.2.1) returned number 1 of incarnation 1\n"
         "     0.000 ..   10.000 ms  w1/c9            append t2 -> 1.2.1 as 2\n"
         "    20.000 ..   30.000 ms  w2/c9            read session given 1.2.1 -> 1.1.1"
     )
