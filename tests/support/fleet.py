@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mangatest import World
     from redis.asyncio import Redis
 
-    from mangacache.redis import Admission, Link, Script
+    from mangacache.redis import Admission, Link, Script, Server
     from mangacache.store import Transport
 
 READS = ("GetItem", "Query", "BatchGetItem", "TransactGetItems", "Scan")
@@ -97,7 +97,10 @@ class Tap:
         return [arguments for name, _, arguments in self.sent if name == script]
 
     def admit_with(self, admission: Admission) -> None:
-        self.inner.admit_with(admission)
+        async def heard(server: Server) -> int:
+            return await admission(_Overheard(server, self.sent))
+
+        self.inner.admit_with(heard)
 
     @property
     def up(self) -> bool:
@@ -119,6 +122,21 @@ class Tap:
 
     async def close(self) -> None:
         await self.inner.close()
+
+
+class _Overheard:
+    """A new connection, as `Admission` sees it; what is sent on it is noted as `first:<script>`."""
+
+    def __init__(self, server: Server, sent: list[tuple[str, str, tuple[Any, ...]]]) -> None:
+        self._server = server
+        self._sent = sent
+
+    async def info(self) -> dict[str, str]:
+        return await self._server.info()
+
+    async def run(self, script: Script, key: str, arguments: Sequence[Any]) -> Any:
+        self._sent.append((f"first:{script.name}", key, tuple(arguments)))
+        return await self._server.run(script, key, arguments)
 
 
 class Counted:
