@@ -145,6 +145,7 @@ async def main(name: str, configuration: Mapping[str, Any]) -> None:
             conversations=read_conversations(Path(configuration["chats"])),
             sessions=configuration["sessions"],
             seed=configuration["seed"],
+            long_sessions=configuration["long_sessions"],
         )
 
         async def counted(driving: Awaitable[dict[str, Any]]) -> dict[str, Any]:

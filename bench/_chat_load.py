@@ -1,7 +1,8 @@
 """The chat pattern: many sessions open at once, each message a read of the context and the turns it is made of.
 
 As many chats are open as the load has places. A chat that has been said to its end makes room for the next recorded
-one, under a new session id. Within a session the next message comes when the last has been answered.
+one, under a new session id; or, with long sessions, goes on with it, so that every context is full. Within a session
+the next message comes when the last has been answered.
 """
 
 from __future__ import annotations
@@ -35,14 +36,13 @@ class Chat:
 
     __slots__ = ("begun", "customer_id", "left", "said", "session_id", "token")
 
-    def __init__(self, session_id: str, conversation: Conversation, *, already: int = 0) -> None:
-        messages = conversation.messages()
+    def __init__(self, session_id: str, conversation: Conversation) -> None:
         self.session_id = session_id
         self.customer_id = conversation.customer_id
-        self.said: list[Said] = [turn for message in messages[:already] for turn in message]
-        self.left = deque(messages[already:])
+        self.said: list[Said] = []
+        self.left = deque(conversation.messages())
         self.token: str | None = None
-        self.begun = already > 0
+        self.begun = False
 
 
 class Seen(NamedTuple):
@@ -113,24 +113,32 @@ class Load:
         conversations: said over and over.
         sessions: how many are open at once.
         seed: where in its recording each chat stands at the start.
+        long_sessions: sessions hold a full context at the start, and never end.
     """
 
-    def __init__(self, bot: Bot, *, name: str, conversations: Sequence[Conversation], sessions: int, seed: int) -> None:
+    def __init__(
+        self,
+        bot: Bot,
+        *,
+        name: str,
+        conversations: Sequence[Conversation],
+        sessions: int,
+        seed: int,
+        long_sessions: bool,
+    ) -> None:
         self._bot = bot
-        self._chats = _chats(name, conversations)
-        self._ready: deque[Chat] = deque()
+        self._name = name
+        self._recorded = itertools.cycle(conversations)
         self._sessions = sessions
         self._random = random.Random(seed)
-        self._longest = {conversation.session_id: conversation.messages() for conversation in conversations}
-        self._conversations = conversations
-        self._name = name
+        self._long_sessions = long_sessions
+        self._begun = 0
+        self._ready: deque[Chat] = deque()
 
     async def prepare(self) -> None:
         """Open the chats, each somewhere in the middle of its recording, with what came before stored."""
-        for place in range(self._sessions):
-            conversation = self._conversations[place % len(self._conversations)]
-            already = self._random.randrange(len(conversation.messages()))
-            self._ready.append(Chat(f"{self._name}-open-{place}", conversation, already=already))
+        for _ in range(self._sessions):
+            self._ready.append(self._opened())
         room = asyncio.Semaphore(_LOADS_AT_ONCE)
 
         async def load(chat: Chat) -> None:
@@ -201,12 +209,24 @@ class Load:
         result.note(chat, message, seen)
         chat.said.extend(message)
         chat.begun = True
-        self._ready.append(chat if chat.left else next(self._chats))
+        if not chat.left and self._long_sessions:
+            chat.left.extend(next(self._recorded).messages())
+        self._ready.append(chat if chat.left else self._new())
 
+    def _new(self) -> Chat:
+        self._begun += 1
+        return Chat(f"{self._name}-{self._begun}", next(self._recorded))
 
-def _chats(name: str, conversations: Sequence[Conversation]) -> Iterator[Chat]:
-    for number, conversation in enumerate(itertools.cycle(conversations)):
-        yield Chat(f"{name}-{number}", conversation)
+    def _opened(self) -> Chat:
+        """Return a chat in the middle of its recording, and with long sessions a full context before that."""
+        chat = self._new()
+        before: list[Said] = []
+        while self._long_sessions and len(before) < TURNS_READ:
+            before.extend(next(self._recorded).turns)
+        already = [chat.left.popleft() for _ in range(self._random.randrange(len(chat.left)))]
+        chat.said = [*before, *(turn for message in already for turn in message)]
+        chat.begun = bool(chat.said)
+        return chat
 
 
 def _arrivals(rate: float, seconds: float, seed: int) -> Iterator[float]:

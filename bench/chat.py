@@ -134,6 +134,7 @@ def main() -> int:
         help="messages a second that arrive in the open loop (half of the baseline's; 0 leaves it out)",
     )  # fmt: skip
     parser.add_argument("--chats", type=Path, default=SAMPLE, metavar="FILE", help="recorded chats; else a sample")
+    parser.add_argument("--long-sessions", action="store_true", help="sessions never end, and every context is full")
     parser.add_argument("--tuned-baseline", action="store_true", help="give the baseline our AWS client's options")
     parser.add_argument("--profile", action="store_true", help="say where our CPU goes, in a round of its own")
     given = parser.parse_args()
@@ -182,6 +183,7 @@ async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:
             **msgspec.structs.asdict(plan),
             "rate": rate,
             "chats": given.chats.name,
+            "long_sessions": given.long_sessions,
             "baseline_client": "tuned" if given.tuned_baseline else "as it comes",
         },
         "environment": found,
@@ -200,6 +202,7 @@ def _client(name: str, given: argparse.Namespace, plan: Plan, stack: LocalStack)
         "memory_sessions": plan.memory_sessions,
         "connections": max(plan.in_flight, 16),
         "tuned_baseline": given.tuned_baseline,
+        "long_sessions": given.long_sessions,
         "seed": plan.seed,
     }
     return client_process(name, BENCH / "_chat_client.py", configuration, variables=stack.environment())
@@ -288,7 +291,7 @@ def _print(figures: dict[str, Any]) -> None:
         return name, values
 
     print_table(
-        f"chat, {load['in_flight']} in flight, {load['sessions']} sessions",
+        f"chat, {load['in_flight']} in flight, {load['sessions']} {'long ' * load['long_sessions']}sessions",
         ["ours", "plain cache-aside", "ratio"],
         [
             ("messages/s (median round)", [*line("", "messages_per_s")[1], figures["ratio_messages_per_s"]]),
