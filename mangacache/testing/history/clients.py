@@ -140,7 +140,6 @@ class ClientCheck:
         """Report a violation; without a teller it is the token's that was given. Return what it was about."""
         writes = operation.kind in WRITES
         at += writes
-        given = f" (given {operation.token})" if operation.token is not None else ""
         teller = teller or self._teller(component, told, operation)
         by_write = teller is not None and teller.kind in WRITES
         name: Name
@@ -152,7 +151,7 @@ class ClientCheck:
             component = "incarnation"
         self._findings.add(
             name,
-            f"client {operation.client!r} knew {place_text(component, told)}, and its {operation.kind}{given} "
+            f"client {operation.client!r} knew {place_text(component, told)}, and its {operation.kind} "
             f"{'made' if writes else 'returned'} {place_text(component, at)}",
             (operation,) if teller is None else (teller, operation),
             component=component,

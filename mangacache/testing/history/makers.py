@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import islice
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -109,15 +108,33 @@ def _lost_appends(session: SessionOperations, places: Collection[str]) -> list[i
 
 
 def _check(line: _Line, missing: list[int], told: list[Point], findings: Findings) -> None:
-    """Give each missing version the earliest operation that is left; report the first that gets none in time."""
+    """Report the first version that cannot have been made; what acknowledged writes prove goes first."""
     tellers = _tellers(line, told)
+    kind = {"turns": "append", "meta": "update", "incarnation": "delete"}[line.component]
+    writes = [teller for teller in tellers if teller[2].kind == kind and teller[2].made]
+    if found := _first_unmade(line, missing, writes):
+        what, write = found
+        findings.add("hole", f"a later one was made, and nobody made {what}", (write,), component=line.component)
+    elif found := _first_unmade(line, missing, tellers):
+        what, teller = found
+        findings.add("phantom", f"{what} was told, and nobody can have made it", (teller,), component=line.component)
+
+
+def _first_unmade(
+    line: _Line, missing: list[int], tellers: list[tuple[int, int, Operation]]
+) -> tuple[str, Operation] | None:
+    """Give each missing version the earliest operation that is left; return the first that gets none in time."""
     spares = iter(line.spare_ns)
     for number in missing:
-        told_ns, _, teller = min((teller for teller in tellers if teller[1] >= number), key=TIME)
+        later = [teller for teller in tellers if teller[1] >= number]
+        if not later:
+            return None
+        told_ns, _, teller = min(later, key=TIME)
         spare_ns = next(spares, None)
         if spare_ns is None or spare_ns > told_ns:
-            _report(line, number, teller, [(part, operation) for _, part, operation in tellers], findings)
-            return
+            place = place_of(number, 0) if line.component == "incarnation" else place_of(line.incarnation, number)
+            return place_text(line.component, place), teller
+    return None
 
 
 def _tellers(line: _Line, told: list[Point]) -> list[tuple[int, int, Operation]]:
@@ -130,17 +147,3 @@ def _tellers(line: _Line, told: list[Point]) -> list[tuple[int, int, Operation]]
         for told_ns, turns_told, meta_told, operation in told
         if incarnation_of(turns_told) == line.incarnation
     ]
-
-
-def _report(
-    line: _Line, number: int, teller: Operation, tellers: list[tuple[int, Operation]], findings: Findings
-) -> None:
-    kind = {"turns": "append", "meta": "update", "incarnation": "delete"}[line.component]
-    later = [(part, write) for part, write in tellers if part > number and write.kind == kind and write.made]
-    place = place_of(number, 0) if line.component == "incarnation" else place_of(line.incarnation, number)
-    what = place_text(line.component, place)
-    if later:
-        _, write = min(later, key=itemgetter(0))
-        findings.add("hole", f"a later one was made, and nobody made {what}", (write,), component=line.component)
-    else:
-        findings.add("phantom", f"{what} was told, and nobody can have made it", (teller,), component=line.component)

@@ -12,6 +12,8 @@ from mangacache.testing.history.operations import Operation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mangacache.model import Version
+
 Name: TypeAlias = Literal[
     "linearizability",
     "age bound",
@@ -69,14 +71,14 @@ def _asked(operation: Operation) -> str:
     elif operation.level:
         words.append(operation.level)
     if operation.token is not None:
-        words.append(f"given {operation.token}")
+        words.append(f"given {_parts(operation.token)}")
     return " ".join(words)
 
 
 def _answered(operation: Operation) -> str:
     if operation.outcome != "ok" or operation.version is None:
         return operation.outcome
-    words = [str(operation.version)]
+    words = [_parts(operation.version)]
     if operation.kind == "append":
         words.append(f"as {', '.join(str(turn.number) for turn in operation.turns)}")
         if operation.repeats:
@@ -90,6 +92,10 @@ def _answered(operation: Operation) -> str:
     if operation.source:
         words.append(f"from {operation.source}")
     return " ".join(words)
+
+
+def _parts(version: Version) -> str:
+    return f"({version.incarnation}, {version.number}, {version.revision})"
 
 
 def _window(operation: Operation) -> str:

@@ -390,9 +390,9 @@ def test_a_violation_tells_a_short_story_with_relative_times():
     assert isinstance(violation, Violation)
     assert violation.story() == (
         "read your writes (turns) in session 's': client 'c9' knew number 2 of incarnation 1, "
-        "and its read (given 1.2.1) returned number 1 of incarnation 1\n"
-        "     0.000 ..   10.000 ms  w1/c9            append t2 -> 1.2.1 as 2\n"
-        "    20.000 ..   30.000 ms  w2/c9            read session given 1.2.1 -> 1.1.1"
+        "and its read returned number 1 of incarnation 1\n"
+        "     0.000 ..   10.000 ms  w1/c9            append t2 -> (1, 2, 1) as 2\n"
+        "    20.000 ..   30.000 ms  w2/c9            read session given (1, 2, 1) -> (1, 1, 1)"
     )
 
 
