@@ -185,18 +185,21 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         version: the token from which on every reader sees the turn.
         duplicate: True where the turn_id had been stored before this call; nothing was written then.
+        degraded: True where Redis could not be told, so that other workers' reads without the token may lag behind.
     """
 
     number: int
     version: Version
     duplicate: bool = False
+    degraded: bool = False
 
 
 class Updated(msgspec.Struct, frozen=True):
-    """The result of a change to META: the revision it made, in `version`."""
+    """The result of a change to META: the revision it made, in `version`; `degraded` as in `Appended`."""
 
     version: Version
     meta: Meta
+    degraded: bool = False
 
 
 class Deleted(msgspec.Struct, frozen=True, gc=False):
@@ -205,11 +208,13 @@ class Deleted(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         existed: False where there was nothing to delete.
         swept: True where every old item has been overwritten; else the next loader of the session goes on.
+        degraded: as in `Appended`.
     """
 
     version: Version
     existed: bool
     swept: bool
+    degraded: bool = False
 
 
 class History(msgspec.Struct, frozen=True):

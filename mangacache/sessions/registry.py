@@ -247,7 +247,7 @@ class Sessions:
                 actor.validated_at_s = max(actor.validated_at_s, sent_age_s)
             elif confirmed.current_age_s is not None and actor.known is after:
                 actor.validated_at_s = max(actor.validated_at_s, confirmed.current_age_s)
-            return result
+            return _degraded(result) if confirmed.degraded else result
 
         return await self._mailboxes.run(actor, operation)
 
@@ -362,6 +362,13 @@ class Sessions:
         for actor in self._actors.values():
             self._tasks.start(touch(actor), name="touch a session at the end")
         await self._tasks.settle()
+
+
+def _degraded(result: Any) -> Any:
+    """Return a write's result, or each of its results, marked as not told to the others."""
+    if isinstance(result, tuple):
+        return tuple(msgspec.structs.replace(one, degraded=True) for one in result)
+    return msgspec.structs.replace(result, degraded=True)
 
 
 def _seconds(at: str) -> float:
