@@ -78,7 +78,7 @@ class PlainCacheAside:
         )
         cacheable = {"meta": context.meta, "turns": context.turns, "summary": context.summary}
         try:
-            await self._redis.setex(key, CACHE_TTL_S, json.dumps(cacheable))
+            await self._redis.set(key, json.dumps(cacheable), ex=CACHE_TTL_S)
         except RedisError:
             self.cache_errors += 1
         return context
