@@ -73,7 +73,8 @@ class Debts:
         async def send(session_id: str, version: Version) -> None:
             await server.run(scripts.COMMIT, self._calls.key(session_id, epoch), self._calls.observe(version))
 
-        if not self._queue.overflowed:
+        # Under an epoch that may have been raised unheard nothing is paid: the others may be reading elsewhere.
+        if not self._queue.overflowed and await self._keeper.standing() is not Standing.UNSURE:
             await self._send_all(send)
         return epoch
 

@@ -112,14 +112,21 @@ class EpochKeeper:
     async def admit(self, server: Server) -> int:
         """Return the epoch under which a new connection may be used (R6).
 
-        The server's identity is compared with the item's; where it is another one, the epoch is raised.
+        The server's identity is compared with the item's; where it is another one, the epoch is raised. Where the item
+        cannot be read, the primary that was last known is admitted, and `standing` says that the epoch is unsure.
 
         Raises:
             Transient: the server is no primary, or the epoch cannot be read.
         """
         identity = _identity(await server.info())
+        known = self.knowledge.record
         if self.knowledge.standing(self._clock.monotonic_s()) is Standing.UNSURE:
-            await self.refresh()
+            try:
+                await self.refresh()
+            except MangaCacheError:
+                if known is None or known.identity != identity:
+                    raise
+                # While DynamoDB is away this primary still is the one last known: what it answers is stale (R7).
         known = self.knowledge.record
         if known is not None and known.identity == identity:
             return known.epoch

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fleet import Fleet
-from mangatest import LoopThread
+from mangatest import LoopThread, World
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
+from mangacache import Settings
 from mangacache.local.valkey import valkey_process
+from mangacache.store.transport import AioTransport
+from mangacache.testing import MemoryDynamoDB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from mangatest import World
-
     from mangacache.local.process import ServerProcess
+    from mangacache.store import Transport
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +60,28 @@ async def fleet(world: World, valkey_port: int) -> AsyncIterator[Fleet]:
 
 
 @pytest.fixture
+async def memory_world() -> World:
+    """A table on the in-memory double alone, for cases that are about Redis and take their time."""
+    database = MemoryDynamoDB()
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Transport]:
+        yield AioTransport(database.client())
+
+    made = World(Settings(table_name="contexts", retry_base_s=0.001), connect)
+    async with made.store() as store:
+        await store.schema.create()
+    return made
+
+
+@pytest.fixture
+async def memory_fleet(memory_world: World, valkey_port: int) -> AsyncIterator[Fleet]:
+    """Workers on the in-memory table and the Redis that the suite shares."""
+    async with _fleet(memory_world, valkey_port) as made:
+        yield made
+
+
+@pytest.fixture
 async def valkey(tmp_path: Path) -> AsyncIterator[ServerProcess]:
     """A server of the test's own, to be killed, flushed and started again."""
     server = valkey_process(folder=tmp_path)
@@ -67,7 +91,7 @@ async def valkey(tmp_path: Path) -> AsyncIterator[ServerProcess]:
 
 
 @pytest.fixture
-async def lonely_fleet(world: World, valkey: ServerProcess) -> AsyncIterator[Fleet]:
-    """Workers on this table, on a Redis of the test's own."""
-    async with _fleet(world, valkey.port) as made:
+async def lonely_fleet(memory_world: World, valkey: ServerProcess) -> AsyncIterator[Fleet]:
+    """Workers on the in-memory table and a Redis of the test's own."""
+    async with _fleet(memory_world, valkey.port) as made:
         yield made
