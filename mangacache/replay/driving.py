@@ -43,6 +43,7 @@ class Observed(msgspec.Struct):
     message_s: list[float] = []
     sources: dict[str, int] = {}
     degraded: int = 0
+    repeats: int = 0
 
 
 class Client:
@@ -82,6 +83,7 @@ class Client:
         observed.turns += len(message)
         observed.duplicates += handled.duplicates
         observed.degraded += handled.degraded
+        observed.repeats += handled.repeats
         observed.read_s.append(handled.read_s)
         observed.append_s.extend(handled.append_s)
         observed.wrong_reads += handled.read_digest != expected

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
 from mangacache.clock import AcceleratedClock, SystemClock, system_random
-from mangacache.model import WINDOW, NewTurn, Version
+from mangacache.errors import Rejected, Transient
+from mangacache.model import WINDOW, Appended, NewTurn
 from mangacache.redis import RedisPyLink
 from mangacache.replay.counting import CountingLink, CountingTransport, first_message
 from mangacache.service import MangaCache
@@ -20,9 +22,15 @@ from mangacache.store import open_transport
 from mangacache.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+
+    from mangacache.clock import Clock
+    from mangacache.sessions import Session
+
+T = TypeVar("T")
 
 WINDOW_READ = 20
+_PATIENCE_S: Final = 120.0
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -48,7 +56,8 @@ class Handled(msgspec.Struct, frozen=True):
         duplicates: appends that were answered as stored before; none is expected.
         read_digest: `digest` of the turns that the context held.
         source: which tier answered.
-        degraded: the answer says that Redis was away.
+        degraded: an answer says that Redis was away.
+        repeats: calls that were refused for the time being and repeated.
         read_s, append_s: seconds of the read and of each append.
     """
 
@@ -58,6 +67,7 @@ class Handled(msgspec.Struct, frozen=True):
     read_digest: int
     source: str
     degraded: bool
+    repeats: int
     read_s: float
     append_s: tuple[float, ...]
 
@@ -110,44 +120,63 @@ def digest(turns: Iterable[tuple[str, str]]) -> int:
 class Performer:
     """Handles messages on one MangaCache."""
 
-    def __init__(self, cache: MangaCache, counts: CountingTransport, link: CountingLink | None) -> None:
+    def __init__(
+        self, cache: MangaCache, counts: CountingTransport, link: CountingLink | None, *, clock: Clock
+    ) -> None:
         self._cache = cache
+        self._clock = clock
         self._counts = counts
         self._link = link
 
     async def handle(self, job: Job) -> Handled:
-        """Handle one message."""
+        """Handle one message; what is refused for the time being is tried again, as a bot would."""
         first_message.set(job.first)
         session = self._cache.session(job.session_id, customer_id=job.customer_id)
         started = perf_counter()
-        context = await session.context(turns=WINDOW_READ, at_least=job.token or None)
+        context, repeats = await self._patiently(lambda: session.context(turns=WINDOW_READ, at_least=job.token or None))
         times = [perf_counter()]
-        done = []
-        user, *replies = job.turns
-        done.append(await session.append(turn_id=user[0], role=user[1], content=user[2]))
-        times.append(perf_counter())
-        if len(replies) == 1:
-            (turn_id, role, content) = replies[0]
-            done.append(await session.append(turn_id=turn_id, role=role, content=content))
-            times.append(perf_counter())
-        elif replies:
-            new = [NewTurn(turn_id=turn_id, role=role, content=content) for turn_id, role, content in replies]
-            for first in range(0, len(new), WINDOW):
-                done.extend(await session.append_many(new[first : first + WINDOW]))
+        done: list[Appended] = []
+        duplicates = 0
+        user, *replies = (NewTurn(turn_id=turn_id, role=role, content=content) for turn_id, role, content in job.turns)
+        batches = [replies[first : first + WINDOW] for first in range(0, len(replies), WINDOW)]
+        for batch in ([user], *batches):
+            results, tries = await self._patiently(functools.partial(_append, session, batch))
+            done.extend(results)
+            repeats += tries
+            if not tries:  # an append that was tried again may have been stored by the first try
+                duplicates += sum(appended.duplicate for appended in results)
             times.append(perf_counter())
         version = context.version
         for appended in done:
-            version = Version.parse(appended.version).join(version)
+            version = appended.version.join(version)
         return Handled(
             token=str(version),
             numbers=tuple(appended.number for appended in done),
-            duplicates=sum(appended.duplicate for appended in done),
+            duplicates=duplicates,
             read_digest=digest((turn.role, turn.content) for turn in context.turns),
             source=context.source,
-            degraded=context.degraded or context.stale,
+            degraded=context.degraded or context.stale or any(appended.degraded for appended in done),
+            repeats=repeats,
             read_s=times[0] - started,
             append_s=tuple(after - before for before, after in pairwise(times)),
         )
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> tuple[T, int]:
+        """Return the result of a call, and how often it had to be repeated.
+
+        Raises:
+            Transient, Rejected: for two minutes.
+        """
+        deadline_s = self._clock.monotonic_s() + _PATIENCE_S
+        repeats = 0
+        while True:
+            try:
+                return await call(), repeats
+            except (Transient, Rejected) as error:
+                if self._clock.monotonic_s() >= deadline_s:
+                    raise
+                repeats += 1
+                await self._clock.sleep(error.retry_after_s)
 
     def tally(self) -> Tally:
         """Return what has been sent so far."""
@@ -155,6 +184,13 @@ class Performer:
         if (link := self._link) is None:
             return Tally(requests, steady)
         return Tally(requests, steady, link.round_trips.total(), link.commit_bytes, link.turn_bytes, link.turns)
+
+
+async def _append(session: Session, batch: Sequence[NewTurn]) -> tuple[Appended, ...]:
+    if len(batch) > 1:
+        return await session.append_many(batch)
+    (one,) = batch
+    return (await session.append(turn_id=one.turn_id, role=one.role, content=one.content),)
 
 
 @asynccontextmanager
@@ -167,4 +203,4 @@ async def performer(conditions: Conditions) -> AsyncIterator[Performer]:
         if settings.redis_endpoint is not None:
             link = CountingLink(RedisPyLink(settings, clock=clock, random=system_random(), telemetry=Telemetry()))
         async with MangaCache.open(settings, clock=clock, transport=counts, link=link) as cache:
-            yield Performer(cache, counts, link)
+            yield Performer(cache, counts, link, clock=clock)

@@ -94,6 +94,7 @@ def report(
             "encoded_turn_bytes": round(sum(tally.turn_bytes for tally in tallies) / turns, 1),
         },
         "degraded_messages": observed.degraded,
+        "repeated_calls": observed.repeats,
         "environment": environment(engines),
     }
 
