@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from mangatest import LoopThread, World
+from redises import debian_redis_binary, serving
 
 from mangacache import Settings
 from mangacache.local import LocalOptions, LocalStack
@@ -95,6 +96,20 @@ async def _world(endpoint: str | None) -> AsyncIterator[World]:
     async with world.store() as store:
         await store.schema.create()
     yield world
+
+
+@pytest.fixture(scope="session")
+def shared_valkey() -> Iterator[int]:
+    """The port of a Valkey that suites share, each with keys of its own, all of which expire: it is looked at."""
+    with serving() as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def debian_redis() -> Iterator[int]:
+    """The port of Debian's Redis, shared the same way; its absence fails the tests that need it, saying so."""
+    with serving(debian_redis_binary()) as port:
+        yield port
 
 
 @pytest.fixture

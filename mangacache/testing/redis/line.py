@@ -102,7 +102,7 @@ class MemoryLine:
 
     async def _ask(self, name: str, act: Callable[[], Any]) -> Any:
         if self._broken:
-            raise LinkLost(f"{name}: the connection is broken", sent=False)
+            raise LinkLost(f"{name}: the connection broke", sent=True)
         message = self._sent = Message(name, self.node, act)
         try:
             await travel(self._clock, self._random, self._latency_s)
