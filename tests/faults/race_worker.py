@@ -134,9 +134,8 @@ class Worker:
         ]
 
     async def history(self, forward):
-        page = await self._session.history(after="" if forward else None, limit=1000)
-        first = page.older if forward else page.newer
-        incarnation = int(first.split("-")[0]) if first else 0
+        page = await self._session.history(after="" if forward else None, limit=1000 if forward else 10)
+        incarnation = int(page.older.split("-")[0]) if page.older else 0  # a cursor names the place of its turn
         turns = [[turn.number, turn.turn_id] for turn in page.turns]
         return [{"turns": turns, "incarnation": incarnation}]
 

@@ -39,7 +39,7 @@ def _check_deletes(done):
         ended_before = max((life for at, life in ends if at < one.begun), default=0)
         if one.call in APPENDS and not one.again:
             assert one.version.incarnation >= ended_before, one
-        if one.call == "history" and one.turns:
+        if one.call == "history" and one.incarnation:
             assert one.incarnation >= ended_before, one
         if one.level in ("strong", "latest"):
             assert one.version.incarnation >= ended_before, one

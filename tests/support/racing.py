@@ -233,5 +233,3 @@ def check_places(done: Iterable[Done]) -> None:
             assert places.setdefault((incarnation, number), turn_id) == turn_id, one
         numbers = [number for number, _ in one.turns]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True, one
-        if one.call == "history" and numbers:
-            assert numbers[0] == 1, one
