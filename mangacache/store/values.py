@@ -88,8 +88,9 @@ def _name(name: object, path: str) -> str:
 
 
 def _from_number(text: str) -> int | Decimal:
+    """Return a number in the one form it has in every tier: DynamoDB drops the zeros at its end, 6.80 is 6.8."""
     number = Decimal(text)
-    return int(number) if number == number.to_integral_value() else number
+    return int(number) if number == number.to_integral_value() else _NUMBERS.normalize(number)
 
 
 _FROM: Final[dict[str, Callable[[Any], Any]]] = {

@@ -3,38 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from mangatest import HANG_GUARD_S, SetClock
+from mangatest import HANG_GUARD_S, SetClock, World
+from redis.asyncio import Redis
 
-from mangacache import Consistency, MangaCache
+from mangacache import Consistency, MangaCache, Settings
 from mangacache.clock import SystemClock, system_random
 from mangacache.redis import LinkLost, RedisPyLink
 from mangacache.store.epochs import PARTITION
-from mangacache.store.transport import Unanswered
+from mangacache.store.transport import AioTransport, Unanswered
 from mangacache.telemetry import Telemetry
+from mangacache.testing import MemoryDynamoDB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-
-    from mangatest import World
-    from redis.asyncio import Redis
 
     from mangacache.redis import Admission, Link, Script, Server
     from mangacache.store import Transport
 
 READS = ("GetItem", "Query", "BatchGetItem", "TransactGetItems", "Scan")
+LONGEST_GAP_S = 0.6  # longer than the workers' own pauses
 WRITES = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems")
 
 
 class MovedClock(SetClock):
-    """The machine's clocks, all of which a test can move on at once; waits and time-outs stay as they are."""
+    """The machine's clocks, all of which a test can move on at once; waits stay as they are.
+
+    A moment in which the whole process stood still, because other tests had the machine, counts as a short one: else
+    knowledge that ends by time would end in the middle of a case that is about something else.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counted_s = self._read_s = time.monotonic()
 
     def monotonic_s(self) -> float:
-        return super().monotonic_s() + self.age_offset_s
+        read_s = time.monotonic()
+        self._counted_s += min(read_s - self._read_s, LONGEST_GAP_S)
+        self._read_s = read_s
+        return self._counted_s + self.age_offset_s
+
+    def age_s(self) -> float:
+        return self.monotonic_s()
+
+    def timeout(self, seconds: float | None) -> asyncio.Timeout:
+        return super().timeout(seconds if seconds is None or seconds < 1 else HANG_GUARD_S)
 
     def pass_s(self, seconds: float) -> None:
         self.age_offset_s += seconds
@@ -303,6 +321,27 @@ class Fleet:
         if b"i" in found:
             return "full " + ".".join(found[name].decode() for name in (b"i", b"t", b"r"))
         return "filling" if found else "absent"
+
+
+@asynccontextmanager
+async def fleet_on(world: World, port: int) -> AsyncIterator[Fleet]:
+    """Workers on a table, and on the Redis at a port of this machine."""
+    async with Redis(host="127.0.0.1", port=port) as redis:
+        yield Fleet(world, port, redis)
+
+
+async def table_in_memory() -> World:
+    """Return a table on the in-memory double."""
+    database = MemoryDynamoDB()
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Transport]:
+        yield AioTransport(database.client())
+
+    world = World(Settings(table_name="contexts", retry_base_s=0.001), connect)
+    async with world.store() as store:
+        await store.schema.create()
+    return world
 
 
 class Proxy:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from fleet import Fleet
-from mangatest import LoopThread, World
+from fleet import Fleet, fleet_on, table_in_memory
+from mangatest import LoopThread
 from redis import Redis as SyncRedis
-from redis.asyncio import Redis
 
-from mangacache import Settings
 from mangacache.local.valkey import valkey_process
-from mangacache.store.transport import AioTransport
-from mangacache.testing import MemoryDynamoDB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from mangatest import World
+
     from mangacache.local.process import ServerProcess
-    from mangacache.store import Transport
 
 
 @pytest.fixture(scope="session")
@@ -46,38 +42,23 @@ def _for_ever(port: int) -> list[bytes]:
         return [key for key in redis.scan_iter() if redis.ttl(key) == -1]
 
 
-@asynccontextmanager
-async def _fleet(world: World, port: int) -> AsyncIterator[Fleet]:
-    async with Redis(host="127.0.0.1", port=port) as redis:
-        yield Fleet(world, port, redis)
-
-
 @pytest.fixture
 async def fleet(world: World, valkey_port: int) -> AsyncIterator[Fleet]:
     """Workers on this table, on the Redis that the suite shares."""
-    async with _fleet(world, valkey_port) as made:
+    async with fleet_on(world, valkey_port) as made:
         yield made
 
 
 @pytest.fixture
 async def memory_world() -> World:
     """A table on the in-memory double alone, for cases that are about Redis and take their time."""
-    database = MemoryDynamoDB()
-
-    @asynccontextmanager
-    async def connect() -> AsyncIterator[Transport]:
-        yield AioTransport(database.client())
-
-    made = World(Settings(table_name="contexts", retry_base_s=0.001), connect)
-    async with made.store() as store:
-        await store.schema.create()
-    return made
+    return await table_in_memory()
 
 
 @pytest.fixture
 async def memory_fleet(memory_world: World, valkey_port: int) -> AsyncIterator[Fleet]:
     """Workers on the in-memory table and the Redis that the suite shares."""
-    async with _fleet(memory_world, valkey_port) as made:
+    async with fleet_on(memory_world, valkey_port) as made:
         yield made
 
 
@@ -93,5 +74,5 @@ async def valkey(tmp_path: Path) -> AsyncIterator[ServerProcess]:
 @pytest.fixture
 async def lonely_fleet(memory_world: World, valkey: ServerProcess) -> AsyncIterator[Fleet]:
     """Workers on the in-memory table and a Redis of the test's own."""
-    async with _fleet(memory_world, valkey.port) as made:
+    async with fleet_on(memory_world, valkey.port) as made:
         yield made
