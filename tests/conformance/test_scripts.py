@@ -127,7 +127,7 @@ def messages(draw: Any) -> tuple[str, tuple[Any, ...]]:
 
 
 HAPPENINGS = ("evicted", "lease over", "too old")
-LIKELY = ("fill", "fill", "late fill", "next turn", "next turn", "next revision", "again", "get", "get", "behind")
+LIKELY = ("fill", "late fill", "next turn", "next revision", "next life", "again", "hole", "get", "behind")
 KINDS = (*("likely",) * 10, *("any",) * 6, "happens")
 
 
@@ -163,8 +163,10 @@ def likely(what: str, found: dict[bytes, bytes]) -> tuple[str, tuple[Any, ...]]:
         return "get", ("B", LONG_LEASE_MS, TTL_MS, MAX_AGE_MS, RING, 0, 0, 0, *have)
     if what == "next revision":
         return "commit", (TTL_MS, RING, i, t, r + 1, meta(i, r + 1), t + 1)
-    last = t + 1 if what == "next turn" else t
-    return "commit", (TTL_MS, RING, i, last, r, b"", last, turn(i, last))
+    if what == "next life":
+        return "commit", (TTL_MS, RING, i + 1, 1, 1, meta(i + 1, 1), 1, turn(i + 1, 1))
+    number = t + {"again": 0, "next turn": 1, "hole": 2}[what]
+    return "commit", (TTL_MS, RING, i, number, r, b"", number, turn(i, number))
 
 
 def timeless(name: str, reply: Any) -> Any:
