@@ -109,10 +109,9 @@ class Cluster:
             item: None where there is none.
             began: the tick before the read was sent.
         """
-        keeps_overtaken = self._options.overtaken_fills
 
         def change(reached: Node, now_s: float) -> None:
-            if keeps_overtaken or reached.written.get(key, 0) < began:
+            if reached.written.get(key, 0) < began:
                 reached.store_item(key, item, now_s)
 
         self._spread(node, change)

@@ -53,12 +53,7 @@ class Door:
         """
         life = node.life
         self.passed_on[operation] += 1
-        try:
-            answer = yield Ask(operation, parameters)
-        except Exception as error:
-            if node.life != life:
-                raise end_of_stream(operation) from error
-            raise
+        answer = yield Ask(operation, parameters)
         if node.life != life:
             raise end_of_stream(operation)
         return {name: value for name, value in answer.items() if name != "ResponseMetadata"}

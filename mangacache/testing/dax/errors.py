@@ -117,7 +117,7 @@ class DaxClientError(DaxError):
 
 
 def refused(operation: str, error: ClientError) -> DaxServiceError:
-    """Return DynamoDB's refusal as it comes through DAX: without the item of a failed condition."""
+    """Return DynamoDB's refusal as it comes through DAX: without the item of a failed condition, which has no place."""
     detail: Mapping[str, Any] = error.response.get("Error", {})
     given = str(detail.get("Code", ""))
     code = _NAMES.get(given, given)

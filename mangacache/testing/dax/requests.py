@@ -20,13 +20,14 @@ def method_of(operation: str) -> str:
 def frozen(value: object) -> Hashable:
     """Return a request, or a part of one, as a key: equal only where every parameter is given and the same.
 
-    Types count, for `True` and `1` are equal in Python and not in a request. The order of a map's keys does not.
+    `True` and `1` are equal in Python and not in a request, so values count as they are written. The order of a map's
+    keys does not count.
     """
     if isinstance(value, dict):
         return "M", tuple(sorted((name, frozen(part)) for name, part in value.items()))
     if isinstance(value, (list, tuple)):
         return "L", tuple(frozen(part) for part in value)
-    return type(value).__name__, repr(value)
+    return repr(value)
 
 
 def copy_answer(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,9 +61,7 @@ class Writes:
 
     def _write(self, node: Node, operation: str, parameters: Parameters) -> Steps:
         yield from self._door.learn(node, [parameters.get("TableName")])
-        # The wire has no place for this one: the client takes it and sends nothing, so no item comes back.
-        sent = {name: value for name, value in parameters.items() if name != "ReturnValuesOnConditionCheckFailure"}
-        return (yield from self._door.ask(node, operation, sent))
+        return (yield from self._door.ask(node, operation, parameters))
 
     def _own_spelling(self, answer: Answer, table: str, key: Mapping[str, Any]) -> Answer:
         """Return the answer with the request's key in its attributes, as the client puts it there."""

@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
+from amazondax import DaxError as RealErrors
 from botocore.exceptions import ClientError, ParamValidationError
 
 from mangacache.clock import SystemClock
 from mangacache.errors import Invalid
 from mangacache.testing import MemoryDax, MemoryDynamoDB
+from mangacache.testing.dax import errors
 
 KEY_TYPES = {"t": {"PK": "S", "SK": "S"}, "numbers": {"PK": "S", "SK": "N"}, "bytes": {"PK": "B"}}
 EMPTY = 0
@@ -264,13 +266,14 @@ async def test_what_dax_gives_can_be_changed_without_changing_what_it_keeps():
     mine = item("1", m={"M": {"a": text("x")}})
     await world.client.put_item(TableName="t", Item=mine)
     mine["m"]["M"]["a"] = text("y")
-    for _ in range(2):
-        (found,) = (await world.client.query(**QUERY))["Items"]
+    for _ in range(3):
+        (queried,) = (await world.client.query(**QUERY))["Items"]
+        (batched,) = (await world.client.batch_get_item(RequestItems={"t": {"Keys": [item("1")]}}))["Responses"]["t"]
         got = await world.get()
-        assert found["m"] == got["m"] == {"M": {"a": text("x")}}
-        found["m"]["M"].clear()
-        got["m"]["M"].clear()
-        got["PK"]["S"] = "other"
+        for found in (queried, batched, got):
+            assert found == item("1", m={"M": {"a": text("x")}})
+            found["m"]["M"].clear()
+            found["PK"]["S"] = "other"
 
 
 # Batches of reads.
@@ -345,6 +348,13 @@ async def test_a_query_is_answered_from_the_cache_only_when_every_parameter_is_t
     again = dict(reversed({**QUERY, **change}.items()))
     await world.client.query(**again)
     assert (world.queries.hits, world.queries.misses) == (1, 2)
+
+
+async def test_true_and_one_are_different_parameters_of_a_query():
+    world = World()
+    for forward in (True, 1):
+        await world.client.query(**QUERY, ScanIndexForward=forward)
+    assert (world.queries.hits, world.queries.misses) == (0, 2)
 
 
 async def test_a_consistent_query_and_scan_pass_both_ways():
@@ -528,6 +538,7 @@ async def test_a_transaction_is_passed_on_and_its_items_are_read_back_into_the_c
     asked = transaction("1", "new")
     asked["TransactItems"].append({"Delete": {"TableName": "t", "Key": item("2")}})
     assert await world.client.transact_write_items(**asked) == {}
+    assert world.asked("TransactGetItems") == 1
     assert (await world.get("1"))["a"] == text("new")
     assert await world.get("2") is None
     assert (world.asked("TransactGetItems"), world.asked("GetItem"), world.items.negative_hits) == (1, 0, 1)
@@ -781,6 +792,59 @@ async def test_a_node_killed_while_dynamodb_works_leaves_the_write_done_and_the_
     assert await world.get(client=world.direct) == item("1")
 
 
+async def test_what_was_on_its_way_to_a_killed_node_does_not_reach_the_one_that_is_started_in_its_place():
+    world = World(nodes=2, replication_lag_s=1)
+    await world.put(a=text("x"))
+    world.dax.faults.kill(1)
+    world.dax.faults.restart(1)
+    world.clock.now_s += 1
+    await world.get(client=world.dax.client(node=1))
+    assert world.dax.counters(node=1).items.misses == 1
+
+
+async def test_a_node_that_is_started_again_has_forgotten_its_queries():
+    world = World()
+    await world.client.query(**QUERY)
+    world.dax.faults.kill(0)
+    world.dax.faults.restart(0)
+    await world.client.query(**QUERY)
+    assert (world.queries.hits, world.queries.misses) == (0, 2)
+
+
+async def test_what_a_node_read_before_it_was_killed_is_not_in_the_cache_of_the_one_started_in_its_place():
+    world = World()
+    await world.put(client=world.direct)
+    call = world.database.call
+
+    def killing(operation, parameters):
+        answer = call(operation, parameters)
+        if operation == "GetItem":
+            world.dax.faults.kill(0)
+            world.dax.faults.restart(0)
+        return answer
+
+    world.database.call = killing
+    assert (await refused(world.get())).code == "ConnectionException"
+    world.database.call = call
+    assert await world.get() == item("1")
+    assert (world.items.hits, world.items.misses) == (0, 2)
+
+
+async def test_a_node_killed_while_it_holds_a_reply_back_never_gives_it():
+    world = World()
+    sleep = world.clock.sleep
+
+    async def killing(seconds):
+        if seconds == 2:
+            world.dax.faults.kill(0)
+        await sleep(seconds)
+
+    world.clock.sleep = killing
+    world.dax.faults.slow(2)
+    assert (await refused(world.put())).code == "ConnectionException"
+    assert await world.get(client=world.direct) == item("1")
+
+
 async def test_a_lost_reply_leaves_the_write_done_and_an_error_without_a_code():
     world = World()
     world.dax.faults.lose_replies(operation="PutItem")
@@ -851,7 +915,7 @@ async def test_a_write_ends_in_the_cache_also_when_its_caller_is_cancelled():
     assert (await world.get())["a"] == text("new")
 
 
-async def test_a_dynamodb_that_cannot_be_reached_is_an_internal_error_that_is_not_sent_again():
+async def test_a_dynamodb_that_cannot_be_reached_is_an_internal_error():
     world = World()
 
     class Away:
@@ -862,6 +926,29 @@ async def test_a_dynamodb_that_cannot_be_reached_is_an_internal_error_that_is_no
     error = await refused(world.get())
     assert (error.code, error.codes, error.http_status) == ("InternalServerErrorException", [3, 37, 54], 500)
     assert isinstance(error.__cause__, ConnectionRefusedError)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "codes", "asked"),
+    [
+        ("InternalServerError", "InternalServerErrorException", [4, 37, 38, 39, 47], 3),
+        ("RequestLimitExceeded", "RequestLimitExceededException", [4, 37, 38, 39, 61], 3),
+        ("AccessDeniedException", "AccessDeniedException", [4, 37, 38, 42], 3),
+        ("ReplicatedWriteConflictException", "ReplicatedWriteConflictException", [3, 37, 38, 39], 1),
+    ],
+)
+async def test_an_error_of_dynamodb_comes_through_under_dax_s_name_and_decides_whether_it_is_sent_again(
+    given, code, codes, asked
+):
+    world = World()
+
+    class Refusing:
+        def call(self, operation, _parameters):
+            raise ClientError({"Error": {"Code": given, "Message": "m"}}, operation)
+
+    world.dax._driver._backend = Refusing()
+    error = await refused(world.dax.client(retries=2).scan(TableName="t"))
+    assert (error.code, error.codes, world.asked("Scan")) == (code, codes, asked)
 
 
 async def test_a_table_that_does_not_exist_is_refused_as_such():
@@ -884,9 +971,6 @@ async def test_a_request_of_the_wrong_form_is_the_client_s_own_refusal_and_no_fo
 
 
 def test_errors_have_the_shape_of_the_real_client_s():
-    real = pytest.importorskip("amazondax.DaxError")
-    from mangacache.testing.dax import errors
-
     def shape(error):
         names = ("code", "codes", "http_status", "auth_error", "wait_for_recovery_before_retry", "response")
         return {name: getattr(error, name) for name in names} | {"text": str(error)}
@@ -894,17 +978,18 @@ def test_errors_have_the_shape_of_the_real_client_s():
     for code, last in errors._LAST_CODES.items():
         detail = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
         ours = errors.refused("GetItem", ClientError(detail, "GetItem"))
-        theirs = real.DaxServiceError("GetItem", "m", [4, 37, 38, 39, last], None, code, 400)
+        theirs = RealErrors.DaxServiceError("GetItem", "m", [4, 37, 38, 39, last], None, code, 400)
         assert shape(ours) == shape(theirs)
-        assert ours.retryable == bool(real.is_retryable(theirs))
-        assert ours.throttle == real.is_retryable_with_backoff(theirs)
-    ours, theirs = errors.end_of_stream("Query"), real.DaxServiceError.from_no_more_data_exception("Query", None)
+        assert ours.retryable == bool(RealErrors.is_retryable(theirs))
+        assert ours.throttle == RealErrors.is_retryable_with_backoff(theirs)
+    ours, theirs = errors.end_of_stream("Query"), RealErrors.DaxServiceError.from_no_more_data_exception("Query", None)
     assert shape(ours) == shape(theirs)
-    assert ours.retryable == bool(real.is_retryable(theirs))
-    lost = ConnectionError("x")
-    assert shape(errors.unreachable("Query", lost)) == shape(
-        real.DaxServiceError("Query", "DynamoDB did not answer: ConnectionError: x", [3, 37, 54], None, "any", 500)
-    )
+    assert ours.retryable == bool(RealErrors.is_retryable(theirs))
+    ours = errors.unreachable("Query", ConnectionError("x"))
+    message = "DynamoDB did not answer: ConnectionError: x"
+    theirs = RealErrors.DaxServiceError("Query", message, [3, 37, 54], None, "any", 500)
+    assert shape(ours) == shape(theirs)
+    assert ours.retryable == bool(RealErrors.is_retryable(theirs))
 
 
 # Faces.
@@ -949,6 +1034,17 @@ def test_threads_may_share_a_client_of_plain_calls():
     world = World(nodes=3)
     client = world.dax.sync_client()
     add = {"UpdateExpression": "ADD n :one", "ExpressionAttributeValues": {":one": {"N": "1"}}}
+    call, inside = world.database.call, []
+
+    def watched(operation, parameters):
+        inside.append(operation)
+        time.sleep(0)
+        assert len(inside) == 1, "two threads are in the database at once"
+        answer = call(operation, parameters)
+        inside.pop()
+        return answer
+
+    world.database.call = watched
 
     def work(number):
         client.update_item(TableName="t", Key=item(str(number % 3)), **add)
