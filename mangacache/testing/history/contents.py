@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mangacache.testing.history.operations import UNRECORDED, WRITES, place_of
+from mangacache.testing.history.operations import UNRECORDED, WRITES, SeenTurn, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mangacache.model import Version
-    from mangacache.testing.history.operations import Operation, SeenTurn
+    from mangacache.testing.history.operations import Operation
     from mangacache.testing.history.sessions import Point, SessionOperations
     from mangacache.testing.history.violations import Findings
 
@@ -46,7 +46,9 @@ class Contents:
         for append in session.acknowledged:
             if append.version is not None:
                 for turn in append.turns:
-                    self._place(append.version.incarnation, turn, append)
+                    # A repeat is told the number of a turn that may have been stored with another content.
+                    stored = SeenTurn(turn.number, turn.turn_id) if turn.turn_id in append.repeats else turn
+                    self._place(append.version.incarnation, stored, append)
         self._read(session.told)
 
     def _stood_before(self, state: Operation) -> None:
@@ -125,8 +127,15 @@ class Contents:
                 f"number {turn.number} is {standing.turn_id!r} and is {turn.turn_id!r}",
                 both,
             )
-        elif turn.digest != standing.digest and UNRECORDED not in (turn.digest, standing.digest):
-            self._compare(incarnation, turn, teller)
+        elif standing.digest == UNRECORDED != turn.digest:
+            numbers[turn.number], self.tellers[place] = turn, teller
+            self._check_origin(turn, teller)
+        elif turn.digest not in (standing.digest, UNRECORDED):
+            self._findings.add(
+                "mismatch",
+                f"turn {turn.turn_id!r}, number {turn.number}, has two contents",
+                (self.tellers[place], teller),
+            )
 
     def _check_origin(self, turn: SeenTurn, teller: Operation) -> None:
         """What a read returns, somebody has begun to append before, with this content."""
@@ -154,17 +163,3 @@ class Contents:
                 f"turn {turn.turn_id!r} is number {other} and number {turn.number}",
                 (self.tellers[place_of(incarnation, other)], teller),
             )
-
-    def _compare(self, incarnation: int, turn: SeenTurn, teller: Operation) -> None:
-        """Two contents of one turn: right only where it was appended with both, and one of the two was not stored."""
-        place = place_of(incarnation, turn.number)
-        before = self.tellers[place]
-        if turn.digest in self._digests.get(turn.turn_id, ()):
-            if teller.kind == "append":
-                return
-            if before.kind == "append":
-                self.numbers[incarnation][turn.number], self.tellers[place] = turn, teller
-                return
-        self._findings.add(
-            "mismatch", f"turn {turn.turn_id!r}, number {turn.number}, has two contents", (before, teller)
-        )

@@ -56,7 +56,7 @@ def _held(session: SessionOperations, contents: Contents, timing: Timing) -> tup
         (append.invoked_ns, place_of(incarnation, number) - 1, NOT_HELD, append)
         for incarnation, numbers in contents.numbers.items()
         for number, turn in numbers.items()
-        if (append := contents.first_append.get(turn.turn_id)) is not None
+        if (append := contents.first_append.get(turn.turn_id)) is not None and turn.turn_id not in append.repeats
     ]
     freely: list[Point] = []
     must_know_from = timing.must_know_from

@@ -40,7 +40,7 @@ class SessionOperations:
             elif kind == "state" and operation.outcome == "ok":
                 states.append(operation)
             version, returned_ns = operation.version, operation.returned_ns
-            if version is not None and returned_ns is not None and operation.outcome == "ok":
+            if version is not None and returned_ns is not None:  # it has succeeded
                 above = version.incarnation << 48
                 told.append((returned_ns, above | version.number, above | version.revision, operation))
         for begun in writes.values():

@@ -38,7 +38,7 @@ def delete(begin, end, *parts, client="c1", worker="w1", **more):
 
 
 def read(begin, end, *parts, turns=None, client="c2", worker="w2", level="latest", **more):
-    asked = {} if turns is None else {"turns": turns, "asked": 20}
+    asked = {} if turns is None else {"turns": turns, "asked": more.pop("asked", 20)}
     given = {"outcome": "ok", "version": version(*parts), **asked, **more}
     return Operation("read", "s", client, worker, begin * MS, end * MS, level=level, **given)
 
@@ -144,6 +144,10 @@ PLANTED = {
         [BEGUN, update(20, 30, 1, 1, 3, client="c3"), read(40, 50, 1, 1, 3, client="c1"), update(60, 70, 1, 1, 2)],
         [("linearizability", "meta", (1, 3)), ("writes follow reads", "meta", (2, 3))],
     ),
+    "a delete of what its client knew to be deleted": (
+        [BEGUN, delete(20, 30, 2, 0, 0, client="c3"), read(40, 50, 2, 0, 0), delete(60, 70, 2, 0, 0, client="c2")],
+        [("phantom", "incarnation", (1, 3)), ("writes follow reads", "incarnation", (2, 3))],
+    ),
     "a window with a hole": (
         [
             *GROWN,
@@ -154,6 +158,18 @@ PLANTED = {
     ),
     "a window that ends too soon": (
         [*GROWN, read(40, 50, 1, 2, 1, turns=window("t1"))],
+        [("hole", "turns", (2,))],
+    ),
+    "a window as long as was asked for, with a hole": (
+        [
+            *GROWN,
+            append("t3", 20, 30, 3, client="c3"),
+            read(40, 50, 1, 3, 1, turns=(*window("t1"), *window("t3", first=3)), asked=2),
+        ],
+        [("hole", "turns", (3,))],
+    ),
+    "a window as long as was asked for that ends too soon": (
+        [*GROWN, read(40, 50, 1, 2, 1, turns=window("t1"), asked=1)],
         [("hole", "turns", (2,))],
     ),
     "a window that begins too late": (
@@ -167,6 +183,10 @@ PLANTED = {
     "a number that nobody was given": (
         [BEGUN, append("t3", 20, 30, 3)],
         [("hole", "turns", (1,))],
+    ),
+    "a number that nobody was given, though an append was lost whose number is known": (
+        [BEGUN, append("t2", 20, None, 0), read(30, 40, 1, 2, 1, turns=window("t1", "t2")), append("t4", 50, 60, 4)],
+        [("hole", "turns", (3,))],
     ),
     "a revision that nobody was given": (
         [BEGUN, update(20, 30, 1, 1, 3)],
@@ -245,6 +265,25 @@ PLANTED = {
         [BEGUN, append("t2", 20, None, 0), read(40, 50, 1, 2, 1, turns=(*window("t1"), SeenTurn(2, "t2", 8)))],
         [("mismatch", "turns", (1, 2))],
     ),
+    "two contents of a turn of which only a repeat was acknowledged": (
+        [
+            BEGUN,
+            append("t2", 20, None, 0),
+            append("t2", 40, 50, 2, repeats=("t2",), digest=8),
+            read(60, 70, 1, 2, 1, turns=window("t1", "t2")),
+            read(80, 90, 1, 2, 1, turns=(*window("t1"), SeenTurn(2, "t2", 8))),
+        ],
+        [("mismatch", "turns", (3, 4))],
+    ),
+    "a content that nobody gave a turn of which only a repeat was acknowledged": (
+        [
+            BEGUN,
+            append("t2", 20, None, 0),
+            append("t2", 40, 50, 2, repeats=("t2",), digest=8),
+            read(60, 70, 1, 2, 1, turns=(*window("t1"), SeenTurn(2, "t2", 9))),
+        ],
+        [("mismatch", "turns", (1, 3))],
+    ),
     "two contents of META at one revision": (
         [BEGUN, update(20, 30, 1, 1, 2, meta=5), read(40, 50, 1, 1, 2, meta=6)],
         [("mismatch", "meta", (1, 2))],
@@ -280,7 +319,36 @@ CLEAN = {
         read(60, 70, 1, 1, 1, level="session"),
     ],
     "EVENTUAL within its age": [*GROWN, read(230, 240, 1, 1, 1, level="eventual", max_age_ns=200 * MS)],
+    "a client's read that begins in the instant in which its write returns": [
+        *GROWN,
+        read(30, 50, 1, 1, 1, client="c9"),
+    ],
     "a stale answer that says so": [*GROWN, read(40, 50, 1, 1, 1, stale=True)],
+    "what a degraded worker returned, not seen by others yet": [
+        BEGUN,
+        append("t2", 20, 100, 2),
+        read(30, 40, 1, 2, 1, stale=True),
+        read(50, 60, 1, 1, 1, client="c3"),
+    ],
+    "a lost first try that is stored, though the retry does not say so": [
+        BEGUN,
+        append("t2", 20, None, 0),
+        append("t3", 30, 40, 3, client="c3"),
+        read(50, 60, 1, 3, 1, client="c1"),
+        append("t2", 70, 80, 2),
+    ],
+    "a retry whose first try was not recorded": [
+        state(0, 5, 1, 2, 1, turns=window("t1", "t2")),
+        read(10, 20, 1, 2, 1),
+        append("t1", 30, 40, 1, client="c2", repeats=("t1",)),
+    ],
+    "a retry with another content than what a lost try stored": [
+        BEGUN,
+        append("t2", 20, None, 0),
+        append("t2", 40, 50, 2, repeats=("t2",), digest=8),
+        read(60, 70, 1, 2, 1, turns=window("t1", "t2")),
+    ],
+    "META that changes before the session is ours": [read(0, 10, 0, 0, 0, meta=5), read(20, 30, 0, 0, 0, meta=6)],
     "a token of an incarnation that has ended": [
         *GROWN,
         delete(40, 50, 2, 0, 0),
@@ -321,10 +389,10 @@ CLEAN = {
     ],
     "a delete that found nothing": [delete(0, 10, 0, 0, 0, made=False), append("t1", 20, 30, 1)],
     "turns that were stored before": [
-        state(0, 5, 1, 41, 4, turns=window("a", "b", first=40)),
-        append("t1", 10, 20, 42, revision=4),
-        read(30, 40, 1, 42, 4, turns=window("a", "b", "t1", first=40)),
-        state(50, 60, 1, 42, 4, turns=window("a", "b", "t1", first=40)),
+        state(0, 5, 3, 41, 4, turns=window("a", "b", first=40)),
+        append("t1", 10, 20, 42, revision=4, incarnation=3),
+        read(30, 40, 3, 42, 4, turns=window("a", "b", "t1", first=40)),
+        state(50, 60, 3, 42, 4, turns=window("a", "b", "t1", first=40)),
     ],
     "a sound end": [*GROWN, state(40, 50, 1, 2, 1, turns=window("t1", "t2"))],
 }
@@ -367,6 +435,18 @@ def test_within_a_gap_a_client_without_token_may_miss_its_own_turn():
     operations = [BEGUN, append("t2", 20, 30, 2, worker="w9"), read(40, 50, 1, 1, 1, client="c1")]
     assert found(operations, unpromised={"w9": [(0, 100 * MS)]}) == []
     assert [name for name, *_ in found(operations)] == ["linearizability", "read your writes"]
+
+
+def test_a_gap_touches_what_is_under_way_in_it_and_ends_before_its_last_instant():
+    operations = [*GROWN, read(40, 50, 1, 1, 1, worker="w2")]
+    assert found(operations, unpromised={"w2": [(50 * MS, 60 * MS)]}) == []
+    assert found(operations, unpromised={"w2": [(30 * MS, 40 * MS + 1)]}) == []
+    assert len(found(operations, unpromised={"w2": [(30 * MS, 40 * MS), (50 * MS + 1, 60 * MS)]})) == 1
+
+
+def test_a_token_is_traced_to_who_told_its_own_client_first():
+    operations = [*GROWN, read(40, 50, 1, 2, 1), read(60, 70, 1, 1, 1, level="session", token=Version(1, 2, 1))]
+    assert found(operations, per_client=False) == [("monotonic reads", "turns", (2, 3))]
 
 
 def test_a_gap_that_ends_before_it_begins_is_refused():
