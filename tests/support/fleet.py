@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mangacache.store import Transport
 
 READS = ("GetItem", "Query", "BatchGetItem", "TransactGetItems", "Scan")
+GUARD_S = float(os.environ.get("MANGACACHE_TEST_GUARD_S", HANG_GUARD_S))  # short where a test is expected to hang
 LONGEST_GAP_S = 0.6  # longer than the workers' own pauses
 WRITES = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems")
 
@@ -408,7 +410,7 @@ async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def until(condition: Callable[[], Any], what: str) -> None:
     """Wait for a condition."""
-    async with asyncio.timeout(HANG_GUARD_S):
+    async with asyncio.timeout(GUARD_S):
         while not condition():  # noqa: ASYNC110 - looks from outside
             await asyncio.sleep(0.002)
     assert condition(), what

@@ -8,9 +8,16 @@ import pytest
 from fleet import Gate, until
 
 from mangacache import Consistency, Transient, Version, VersionGone
+from mangacache.store.transport import Unanswered
 
 STRONG, SESSION = Consistency.STRONG, Consistency.SESSION
 A_MOMENT_S = 0.05
+
+
+@pytest.fixture
+def fleet(memory_fleet):
+    """What happens here happens between the workers and Redis: the double of DynamoDB will do."""
+    return memory_fleet
 
 
 async def _still_waits(task):
@@ -57,6 +64,20 @@ async def test_r1_a_turn_that_another_worker_has_stored_twice_over_is_found_thou
         again = await w0.say("x")
         assert (again.number, again.duplicate) == (2, True)
         assert await w1.heard() == ["a", "x"]
+
+
+@pytest.mark.parametrize("lost", ["request", "reply"])
+async def test_r1_a_put_without_an_answer_is_sent_again_under_the_same_number(fleet, lost):
+    async def lose():
+        raise Unanswered("lost on purpose")
+
+    async with fleet.workers() as (one, two):
+        await one.say("1")
+        (one.table.before if lost == "request" else one.table.after)("PutItem", lose)
+        done = await one.say("2")
+        assert (done.number, done.duplicate) == (2, False)
+        assert (await two.say("3")).number == 3
+        assert await two.heard() == ["1", "2", "3"]
 
 
 # Rule 2, reads
@@ -426,7 +447,7 @@ async def test_r6_an_answer_that_comes_after_the_epoch_has_changed_does_not_coun
 
 async def test_r7_nothing_is_acknowledged_under_a_new_epoch_while_somebody_relies_on_the_old_one(fleet):
     """`one` raises the epoch; `two` cannot hear of it, and may answer from the old one until its knowledge ends."""
-    async with fleet.workers(redis_policy="hold") as (one, two):
+    async with fleet.workers(redis_policy="hold", request_timeout_s=0.3, request_deadline_s=0.3) as (one, two):
         await one.say("1")
         await two.heard()
         two.table.epoch_away = True
@@ -525,11 +546,11 @@ async def test_r8_a_flight_survives_the_reader_who_began_it(fleet):
 # Rule 9, memory
 
 
-async def test_r9_a_strong_read_of_a_restored_table_replaces_memory_and_redis_is_hit_again(fleet, world):
+async def test_r9_a_strong_read_of_a_restored_table_replaces_memory_and_redis_is_hit_again(fleet, memory_world):
     async with fleet.workers() as (one, two):
         await one.say("1", "2")
         token = (await two.latest()).version
-        await world.delete_items(lambda item: item["SK"]["S"].endswith("2"))
+        await memory_world.delete_items(lambda item: item["SK"]["S"].endswith("2"))
         await fleet.evict()
         assert len((await two.session().context(consistency=STRONG)).turns) == 1
         assert await two.heard() == ["1"]
