@@ -12,7 +12,7 @@ ENGINE_PACKAGE := @dynoxide/linux-x64@1.2.1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench setup lock clean
+.PHONY: help demo test faults check bench setup lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -27,6 +27,10 @@ check: setup ## Lint, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+faults: setup ## Break everything on real processes, long (FAULT_OPERATIONS, FAULT_SEEDS change how long)
+	@FAULT_OPERATIONS=$${FAULT_OPERATIONS:-50000} CALM_OPERATIONS=$${CALM_OPERATIONS:-300000} \
+	  FAULT_SEEDS=$${FAULT_SEEDS:-25} $(BIN)/python -m pytest -s tests/faults $(ARGS)
 
 bench: setup ## Measure (short form: make bench ARGS=--quick)
 	@$(BIN)/python bench/chat.py $(ARGS)

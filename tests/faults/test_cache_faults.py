@@ -15,11 +15,13 @@ import pytest
 from loadrun import Load, run_load
 from proxies import Proxy
 from redis.asyncio import Redis
+from redises import debian_redis_binary, keys_for_ever
 
 from mangacache.local.process import free_port
 from mangacache.local.valkey import valkey_process
 
 OPERATIONS = int(os.environ.get("FAULT_OPERATIONS", "4000"))
+CALM_OPERATIONS = int(os.environ.get("CALM_OPERATIONS", "6000"))
 
 
 class Servers:
@@ -31,28 +33,38 @@ class Servers:
         self.primary = None
         self.port = free_port()
 
-    async def start(self, name, *, port=None, options=()):
+    async def start(self, name, *, port=None, options=(), binary=None):
         folder = self._folder / name
         folder.mkdir()
-        process = valkey_process(folder=folder, port=port, options=options)
+        process = valkey_process(folder=folder, port=port, options=options, binary=binary)
         await process.start()
         self._stack.push_async_callback(process.stop)
         return process
 
 
 @asynccontextmanager
-async def _servers(folder):
+async def _servers(folder, *, binary=None):
     async with AsyncExitStack() as stack:
         servers = Servers(folder, stack)
-        servers.primary = await servers.start("primary", port=servers.port)
+        servers.primary = await servers.start("primary", port=servers.port, binary=binary)
         yield servers
 
 
-async def _run(world, folder, *, disturb, redis_port, policy="available", level="latest", redis_of=None, **changes):
+async def _run(
+    world,
+    folder,
+    *,
+    disturb,
+    redis_port,
+    policy="available",
+    level="latest",
+    redis_of=None,
+    operations=OPERATIONS,
+):
     settings = world.settings.replace(redis_endpoint=f"redis://127.0.0.1:{redis_port}", redis_policy=policy)
     histories = folder / "histories"
     histories.mkdir()
-    load = Load(level=level, operations=OPERATIONS, **changes)
+    load = Load(level=level, operations=operations)
     outcome = await run_load(load, settings=settings, folder=histories, disturb=disturb, redis_of=redis_of)
     print(outcome.summary())
     assert not outcome.report.violations, outcome.report.violations[0]
@@ -61,13 +73,22 @@ async def _run(world, folder, *, disturb, redis_port, policy="available", level=
 
 
 @pytest.mark.parametrize("level", ["latest", "session"])
-async def test_without_a_fault_but_evictions_nothing_promised_is_broken(real_world, tmp_path, level):
+@pytest.mark.parametrize("server", ["valkey", "redis"])
+async def test_without_a_fault_but_evictions_nothing_promised_is_broken(real_world, tmp_path, server, level):
     async def disturb(run):
         pass
 
-    async with _servers(tmp_path) as servers:
-        outcome = await _run(real_world, tmp_path, disturb=disturb, redis_port=servers.port, level=level)
-    assert outcome.degraded == 0
+    binary = debian_redis_binary() if server == "redis" else None
+    async with _servers(tmp_path, binary=binary) as servers:
+        outcome = await _run(
+            real_world,
+            tmp_path,
+            disturb=disturb,
+            redis_port=servers.port,
+            level=level,
+            operations=CALM_OPERATIONS,
+        )
+        assert keys_for_ever(servers.port) == []
     assert outcome.events["held"] > 0
 
 
