@@ -54,7 +54,7 @@ class Version(msgspec.Struct, frozen=True, gc=False):
             version = cls(incarnation, number, revision)
         except (AttributeError, TypeError, ValueError):
             version = None
-        if version is None or str(version) != token or version.incarnation < 0:
+        if version is None or str(version) != token or min(incarnation, number, revision) < 0:
             raise Invalid(f"{token!r:.60} is not a version token: pass `version` of an earlier result unchanged")
         return version
 
