@@ -1,4 +1,5 @@
-# Everything a newcomer needs: `make demo` and `make test` set up what they use, in .venv/, and nothing outside it.
+# Everything a newcomer needs: `make demo` and `make test` set up what they use, in .venv/, and nothing outside it, but
+# for Debian's redis-server, which the tests need and root installs.
 # ARGS is passed on: make demo ARGS="FILE --limit 300", make test ARGS="tests/unit -k settings".
 
 SHELL := /bin/sh
@@ -12,7 +13,7 @@ ENGINE_PACKAGE := @dynoxide/linux-x64@1.2.1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check bench setup lock clean
+.PHONY: help demo test faults check bench setup redis lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -20,7 +21,7 @@ help: ## Say what there is
 demo: setup ## Start servers on this machine, replay chats through them, report
 	@$(BIN)/mangacache demo $(ARGS)
 
-test: setup ## Run the tests
+test: setup redis ## Run the tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: setup ## Lint, format and types
@@ -80,6 +81,16 @@ $(ENGINE): $(STAMP) $(NODE_LOCK)
 	       echo "transactions will say that it is missing."; }; \
 	fi
 	@touch $(ENGINE)
+
+# Tests run on Debian's Redis beside Valkey: it is another server, and it knows TLS.
+redis:
+	@if command -v redis-server >/dev/null 2>&1; then :; \
+	elif command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ]; then \
+	  echo "Installing the package redis-server, on which some tests run ..."; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends redis-server; } >/dev/null 2>&1 \
+	  || echo "apt-get could not install it: tests that need it will say that it is missing." >&2; \
+	else echo "redis-server is not on PATH: tests that need it will say so; install the package redis-server." >&2; fi
 
 lock: ## Make the locks anew (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
