@@ -41,12 +41,11 @@ class Kept:
 
 
 class _Known:
-    """The turns of one session's incarnation, as the recorder had last said them."""
+    """The turns of one session, as the recorder had last said them; of another incarnation, it says them all anew."""
 
-    __slots__ = ("_first", "_last", "_window", "incarnation", "turns")
+    __slots__ = ("_first", "_last", "_window", "turns")
 
-    def __init__(self, incarnation: int) -> None:
-        self.incarnation = incarnation
+    def __init__(self) -> None:
         self.turns: dict[int, SeenTurn] = {}
         self._first = self._last = 0
         self._window: tuple[SeenTurn, ...] = ()
@@ -100,10 +99,9 @@ class Run:
         version = kept.versions[saw.version]
         turns, asked = saw.odd, saw.asked
         if saw.last:
-            incarnation = version.incarnation if version is not None else 0
             known = self._known.get(begun.session)
-            if known is None or known.incarnation != incarnation:
-                known = self._known[begun.session] = _Known(incarnation)
+            if known is None:
+                known = self._known[begun.session] = _Known()
             for turn in saw.news:
                 known.turns[turn.number] = kept.turns[turn]
             window = known.window(saw.first, saw.last, changed=bool(saw.news))

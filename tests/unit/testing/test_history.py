@@ -321,7 +321,7 @@ CLEAN = {
     "EVENTUAL within its age": [*GROWN, read(230, 240, 1, 1, 1, level="eventual", max_age_ns=200 * MS)],
     "a client's read that begins in the instant in which its write returns": [
         *GROWN,
-        read(30, 50, 1, 1, 1, client="c9"),
+        read(30, 50, 1, 1, 1, client="c9", token=Version(1, 1, 1)),
     ],
     "a stale answer that says so": [*GROWN, read(40, 50, 1, 1, 1, stale=True)],
     "what a degraded worker returned, not seen by others yet": [

@@ -6,9 +6,11 @@ import asyncio
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import threading
+import zlib
 from decimal import Decimal
 
 import msgspec
@@ -120,6 +122,14 @@ def test_each_kind_of_operation_comes_back_as_it_was(path):
     assert (history.torn, history.damage) == (0, ())
 
 
+def test_a_context_of_a_degraded_worker_counts_as_one_that_says_it_is_old():
+    recorder = HistoryRecorder()
+    recorder.read("s", client="c").done(context(turn(1), degraded=True))
+    recorder.read("s", client="c").done(context(turn(1)), degraded=True)
+    recorder.read("s", client="c").done(context(turn(1)))
+    assert [operation.stale for operation in recorder.operations()] == [True, True, False]
+
+
 def test_a_block_records_how_it_was_left():
     def outcome(error, begin=lambda r: r.append("s", client="c", turn_id="t", role="user", content="x")):
         with HistoryRecorder() as recorder:
@@ -178,6 +188,16 @@ def test_a_window_that_is_repeated_costs_no_more_than_its_name(path):
         before = path.stat().st_size
         recorder.read("s", client="c").done(context(*turns))
     assert path.stat().st_size - before < 150
+
+
+def test_what_a_recorder_remembers_of_a_session_is_bounded():
+    recorder = HistoryRecorder()
+    for last in range(5, 3000, 5):
+        recorder.read("s", client="c").done(context(*map(turn, range(last - 4, last + 1))))
+    recorder.state("s").saw(Version(1, 5000, 1), [turn(number) for number in range(1, 5001)])
+    ((_, known),) = recorder.windows._said.values()
+    assert len(known) <= 256
+    assert recorder.operations()[-1].turns == tuple(seen(number) for number in range(1, 5001))
 
 
 KILLED = """
@@ -255,6 +275,35 @@ def test_bytes_that_are_damaged_in_the_middle_are_passed_over_and_reported(path)
         assert history.damage[0] in check_history(history).text()
 
 
+def test_turns_that_cannot_be_read_leave_their_windows_unrecorded(path):
+    """The first read says the turns, the second one only refers to them."""
+    with HistoryRecorder(path) as recorder:
+        recorder.read("s", client="c").done(context(turn(1), turn(2)))
+        recorder.read("s", client="c").done(context(turn(1), turn(2)))
+    damaged = bytearray(path.read_bytes())
+    frames = [index for index in range(len(damaged)) if damaged.startswith(MARK, index)]
+    damaged[frames[2] + 20] ^= 1
+    path.write_bytes(damaged)
+    history = read_history(path)
+    assert [(operation.outcome, operation.turns, operation.asked) for operation in history.operations] == [
+        ("ok", (), 0),
+        ("unknown", (), 0),
+    ]
+    assert "of 1 operations the beginning, or the turns, cannot be read" in history.damage[-1]
+    assert set(check_history(history).counts) == {"phantom"}
+
+
+def test_a_record_of_another_release_is_passed_over_and_reported(path):
+    with HistoryRecorder(path) as recorder:
+        recorder.write(Head(1, "w", 1, ""))
+        body = msgspec.msgpack.encode([99, "of a later release"])
+        os.write(recorder._file, struct.pack("<3sII", MARK, len(body), zlib.crc32(body)) + body)
+        recorder.read("s", client="c").done(context())
+    history = read_history(path)
+    assert len(history.operations) == 1
+    assert "cannot be read" in history.damage[0]
+
+
 def test_a_process_that_begins_again_appends_to_its_file(path):
     first = recorded(path, 2)
     path.write_bytes(first[:-5])
@@ -292,6 +341,14 @@ def test_a_recorder_belongs_to_one_process_and_ends_once(path):
     recorder.close()
     with pytest.raises(Closed):
         recorder.read("s", client="c")
+
+
+def test_what_builds_on_earlier_records_is_made_and_written_under_the_lock(monkeypatch):
+    recorder = HistoryRecorder()
+    write, locked = recorder.write, []
+    monkeypatch.setattr(recorder, "write", lambda record: (locked.append(recorder.lock.locked()), write(record)))
+    recorder.read("s", client="c").done(context(turn(1)))
+    assert locked == [False, True]
 
 
 def test_threads_share_a_recorder(path):
