@@ -99,7 +99,7 @@ class Append:
             if not rest:
                 return self._results(known), known
             first = known.version.number + 1
-            if known.must_begin(self._stamp.now_s):
+            if known.must_begin(self._stamp.now_s) or not self._newest_is_live(known):
                 done, known = yield from self._begin(known, first, rest)
             elif known.meta is not None and first + len(rest) - 1 > known.meta.last_number + RESERVE:
                 known = yield from self._touch(known, known.meta)
@@ -130,8 +130,21 @@ class Append:
         DynamoDB deletes expired turns, and with them what a put of their numbers would collide with. Another
         customer's session may have been deleted and begun again by this one.
         """
-        expired = bool(known.turns) and not is_live(known.turns[-1].expires_at, self._stamp.now_s)
+        expired = bool(known.turns) and not self._newest_is_live(known)
         return expired or is_anothers(known.meta, self._customer_id, self._stamp.now_s)
+
+    def _newest_is_live(self, known: Snapshot) -> bool:
+        """Tell whether the newest number is held by a turn that is stored for certain.
+
+        If not, its number is counted from META or may be gone at any moment, and no put collides with another's: the
+        append goes through META then, whose revision lets one worker at a time take the next number.
+        """
+        newest = known.turns[-1] if known.turns else None
+        return (
+            newest is not None
+            and newest.number == known.version.number
+            and is_live(newest.expires_at, self._stamp.now_s)
+        )
 
     def _enter(self, incarnation: int) -> None:
         """Begin again where a delete has begun a new life: what was found in the old one has gone with it."""
@@ -186,21 +199,23 @@ class Append:
     def _begin(self, known: Snapshot, first: int, rest: tuple[Draft, ...]) -> Steps[tuple[bool, Snapshot]]:
         drafts = self._numbered(first, rest)
         previous = known.meta
-        meta = MetaRecord(
+        kept = previous if previous is not None and not known.must_begin(self._stamp.now_s) else None
+        base = kept if kept is not None else MetaRecord(customer_id=self._customer_id, created_at=self._stamp.at)
+        meta = msgspec.structs.replace(
+            base,
             incarnation=known.version.incarnation or 1,
             revision=known.version.revision + 1,
-            customer_id=self._customer_id,
-            created_at=self._stamp.at,
             last_active_at=self._stamp.at,
             last_number=drafts[-1].turn.number,
             fence=previous.fence if previous is not None else 0,
-            expires_at=self._stamp.meta_expires_at,
+            expires_at=max(self._stamp.meta_expires_at, base.expires_at),
             unswept=previous is not None and previous.unswept,
         )
         outcome = yield Begin(meta, previous, first, drafts, self._stamp.nonce)
         if isinstance(outcome, Done):
             version = Version(meta.incarnation or 1, known.version.number, meta.revision)
-            begun = Snapshot(meta=meta, version=version, turns=known.turns)
+            summary = known.summary if kept is not None else None
+            begun = Snapshot(meta=meta, version=version, turns=known.turns, summary=summary)
             return True, self._stored(begun, drafts)
         self._in_doubt = self._in_doubt or cast("Refused", outcome).in_doubt
         return False, (yield from self._load())

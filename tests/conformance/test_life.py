@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import os
 import random
-import time
 
 import pytest
 from mangatest import HastyClock, Interrupted, SetClock
@@ -314,7 +313,7 @@ async def test_the_seals_of_a_deleter_whose_clock_is_behind_hold_an_hour_by_the_
         await sleeper.session("s").context()
         await _say(writer, "s", *"bc")
         assert (await deleter.session("s").delete()).swept
-        await _expire(world, after_s=3000)
+        await world.expire(after_s=3000)
         (done,) = await _say(sleeper, "s", "d")
     assert done.version == Version(2, 1, 1)
 
@@ -328,18 +327,12 @@ async def test_the_tombstone_of_a_deleter_whose_clock_is_behind_lasts_as_long_as
     ):
         await _say(writer, "s", *"abc")
         await deleter.session("s").delete()
-        await _expire(world)
+        await world.expire()
         (done,) = await _say(writer, "s", "d")
     assert done.version == Version(2, 1, 1)
 
 
 # Expiry
-
-
-async def _expire(world, *, after_s=0.0):
-    """Delete what has expired by the true time, as DynamoDB does."""
-    now_s = time.time() + after_s
-    return await world.delete_items(lambda item: "ttl" in item and float(item["ttl"]["N"]) <= now_s)
 
 
 async def test_expired_items_that_are_still_there_are_returned_by_no_call(world):
@@ -426,6 +419,39 @@ async def test_where_the_newest_turns_have_gone_first_their_numbers_are_not_used
     numbers = [result.number for (result,) in done]
     assert numbers == [3 + 512 + 1, 3 + 512 + 2, 3 + 512 + 3]
     assert [turn.number for turn in context.turns] == numbers
+
+
+@pytest.mark.moto_lacks("atomicity")
+@pytest.mark.parametrize("operation", ["PutItem", "UpdateItem", "TransactWriteItems"])
+@pytest.mark.parametrize("stored", [[], [1, 2], [1, 2, 3]], ids=str)
+async def test_workers_that_go_on_at_once_from_turns_that_have_expired_leave_no_hole_and_keep_meta(
+    world, stored, operation
+):
+    """The one comes between the other's requests, whichever it sends."""
+    clock = SetClock()
+    clock.wall_offset_s = -90 * DAY_S - 60
+    async with world.cache(clock=clock) as old:
+        await _say(old, "s", *"abc", customer_id="c")
+        await old.session("s").update({"k": 1})
+    keys = [f"TURN#0001-{number:010d}" for number in stored]
+    await world.delete_items(lambda item: item["SK"]["S"].startswith("TURN#") and item["SK"]["S"] not in keys)
+    network: list[Interrupted] = []
+    between = []
+    async with (
+        world.cache(wrap=lambda transport: network.append(Interrupted(transport)) or network[0]) as one,
+        world.cache() as two,
+    ):
+
+        async def meanwhile():
+            between.extend(await _say(two, "s", *"de"))
+
+        network[0].before(operation, meanwhile)
+        done = await _say(one, "s", *"fgh")
+        context = await two.session("s").context(consistency=STRONG)
+    first = 4 if 3 in stored else 516
+    assert sorted(result.number for result in done + between) == list(range(first, first + len(done + between)))
+    assert [result.number for result in done] == sorted(result.number for result in done)
+    assert (context.meta.attributes, context.meta.customer_id) == ({"k": 1}, "c")
 
 
 async def test_a_worker_that_remembers_turns_which_have_expired_and_gone_takes_none_of_their_numbers(world):

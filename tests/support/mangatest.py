@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -202,3 +203,8 @@ class World:
                 key = {"PK": item["PK"], "SK": item["SK"]}
                 await transport.request("DeleteItem", {"TableName": self.settings.table_name, "Key": key})
         return len(doomed)
+
+    async def expire(self, *, after_s: float = 0.0) -> int:
+        """Delete what has expired by the true time, or will have in a while, as DynamoDB does."""
+        now_s = time.time() + after_s
+        return await self.delete_items(lambda item: "ttl" in item and float(item["ttl"]["N"]) <= now_s)
