@@ -19,6 +19,14 @@ from mangacache.telemetry import Telemetry
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+
+class NoJitter(random.Random):
+    """Tries at once."""
+
+    def random(self) -> float:
+        return 0.0
+
+
 ANY = Script.of("any", "return 1")
 
 
@@ -86,7 +94,7 @@ async def linked(server: Server, *, connections: int = 2, timeout_s: float = 60.
         connect_timeout_s=60.0,
         timeout_s=timeout_s,
         clock=SystemClock(),
-        random=random.Random(3),
+        random=NoJitter(),
         telemetry=Telemetry(),
     )
     try:
@@ -119,7 +127,7 @@ async def test_connections_are_used_again_and_no_more_are_opened_than_allowed():
 async def test_who_waits_too_long_for_a_connection_is_told_which_setting_says_so():
     server = Server()
     server.connects.clear()
-    async with linked(server, connections=1, timeout_s=0.01) as link:
+    async with linked(server, connections=1, timeout_s=0.25) as link:
         first = call(link)
         await asyncio.sleep(0)
         with pytest.raises(LinkLost, match="redis_connections") as lost:
@@ -133,7 +141,7 @@ async def test_who_waits_too_long_for_a_connection_is_told_which_setting_says_so
 async def test_a_call_that_gets_no_answer_is_lost_and_may_have_been_carried_out():
     server = Server()
     server.answers.clear()
-    async with linked(server, timeout_s=0.01) as link:
+    async with linked(server, timeout_s=0.25) as link:
         with pytest.raises(LinkLost, match="no answer") as lost:
             await link.run(ANY, "k", [], tag=0)
         assert lost.value.sent
