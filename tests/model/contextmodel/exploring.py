@@ -35,7 +35,7 @@ class Explored:
     trace: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join([*(f"  {label}" for label in self.trace), f"  => {self.wrong}"])
+        return "\n".join([*self.trace, f"=> {self.wrong}"])
 
 
 def steps(case, world):
@@ -58,7 +58,9 @@ def explore(case: Case, *, limit: int = LIMIT) -> Explored:
     while at < len(worlds):
         for label, after, _ in steps(case, worlds[at]):
             if type(after) is Wrong:
-                return Explored(len(worlds), exhausted=False, wrong=after, trace=_trace(case, worlds, came_from, at, label))
+                return Explored(
+                    len(worlds), exhausted=False, wrong=after, trace=_trace(case, worlds, came_from, at, label)
+                )
             if after in seen:
                 continue
             seen[after] = len(worlds)
@@ -73,8 +75,69 @@ def explore(case: Case, *, limit: int = LIMIT) -> Explored:
     return Explored(len(worlds), exhausted=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """What a search for states without a future found.
+
+    Attributes:
+        states: visited; all that can be reached.
+        dead: how many of them never see a fresh hit again, though no further fault happens.
+        trace: the steps to the first of these.
+    """
+
+    states: int
+    dead: int
+    trace: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([*self.trace, "=> no fresh hit can be reached any more"])
+
+
+def live(case: Case) -> Lived:
+    """Tell from how many states no reader can get out of Redis what has been acknowledged, without further faults."""
+    seen = {case.start(): 0}
+    worlds = list(seen)
+    came_from = array("l", [-1])
+    before, after_at, reached = array("l"), array("l"), set()
+    at = 0
+    while at < len(worlds):
+        for _, after, kind in steps(case, worlds[at]):
+            if type(after) is Wrong:
+                raise AssertionError(after)
+            if (index := seen.get(after)) is None:
+                index = seen[after] = len(worlds)
+                worlds.append(after)
+                came_from.append(at)
+            if kind != FAULT:
+                before.append(at)
+                after_at.append(index)
+                if kind == ANSWER:
+                    reached.add(at)
+        at += 1
+    dead = _cut_from(reached, before, after_at, len(worlds))
+    if not dead:
+        return Lived(len(worlds), 0)
+    first = dead[0]
+    labels = [] if first == 0 else _trace(case, worlds, came_from, first, None)
+    return Lived(len(worlds), len(dead), tuple(labels))
+
+
+def _cut_from(reached, before, after_at, count):
+    """Return the states from which none of `reached` can be reached over the edges `before` -> `after_at`."""
+    edges: dict[int, list[int]] = {}
+    for source, target in zip(before, after_at, strict=True):
+        edges.setdefault(target, []).append(source)
+    alive, open_ends = set(reached), list(reached)
+    while open_ends:
+        for source in edges.get(open_ends.pop(), ()):
+            if source not in alive:
+                alive.add(source)
+                open_ends.append(source)
+    return [state for state in range(count) if state not in alive]
+
+
 def _trace(case, worlds, came_from, at, last):
-    labels = [last]
+    labels = [last] if last is not None else []
     while came_from[at] >= 0:
         before = came_from[at]
         labels.append(next(label for label, after, _ in steps(case, worlds[before]) if after == worlds[at]))

@@ -15,25 +15,24 @@ def fault_steps(case, world):
             continue
         gone = put(world.redis, where, None)
         if case.evictions:
-            yield "evicted", world._replace(redis=gone), FAULT
+            yield "evicted", world.but(redis=gone), FAULT
         elif world.budget and "eviction" in case.faults:
-            yield "evicted", world._replace(redis=gone, budget=world.budget - 1), FAULT
+            yield "evicted", world.but(redis=gone, budget=world.budget - 1), FAULT
         if case.expiries and found[0] is FILLING and found[2]:
             ended = (FILLING, found[1], False, found[3])
-            yield "the lease has run out", world._replace(redis=put(world.redis, where, ended)), PLAIN
+            yield "the lease has run out", world.but(redis=put(world.redis, where, ended)), PLAIN
         if found[0] is FULL and found[3] and "age" in case.faults:
             aged = put(world.redis, where, (*found[:3], False))
-            yield "the content is past its maximum age", world._replace(redis=aged), PLAIN
+            yield "the content is past its maximum age", world.but(redis=aged), PLAIN
     for index, message in enumerate(world.late):
-        yield _arrival(case, world._replace(late=world.late[:index] + world.late[index + 1 :]), message)
+        yield _arrival(case, world.but(late=world.late[:index] + world.late[index + 1 :]), message)
     if not world.budget:
         return
     if "crash" in case.faults:
         for worker in range(len(world.links)):
             yield f"w{worker} crashes", crashed(case, world, worker), FAULT
     if "restore" in case.faults and stored(world) != (1, 0, 0):
-        old = (1, 0, 0)
-        restored = world._replace(lives=((),), revision=0, done=old, token=old, budget=world.budget - 1)
+        restored = world.but(lives=((),), revision=0, budget=world.budget - 1)
         yield "the table is restored as it was", restored, FAULT
 
 
@@ -46,7 +45,12 @@ def crashed(case, world, worker):
         for home, task in zip(case.readers, world.readers, strict=True)
     )
     lost = world.queues[worker] is not None
-    return world._replace(
+    link, epoch = world.links[worker], world.epoch[0]
+    if epoch > 0:
+        settled = not (case.rules.wait and case.rules.starting_waits)
+        link = link._replace(server=-1, known=epoch, valid=True, settled=settled)
+    return world.but(
+        links=put(world.links, worker, link),
         writers=put(world.writers, worker, task),
         readers=readers,
         memories=put(world.memories, worker, None),
@@ -71,4 +75,4 @@ def _arrival(case, world, message):
         _, where, lease, version = message
         after = fill(case.rules, world.redis[where], lease, version)
         label = f"late FILL {show(version)}"
-    return label, world._replace(redis=put(world.redis, where, after)), PLAIN
+    return label, world.but(redis=put(world.redis, where, after)), PLAIN

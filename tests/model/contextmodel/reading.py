@@ -10,7 +10,21 @@ from __future__ import annotations
 from contextmodel.scripts import BUSY, FILLING, FULL, HIT, LEASE, fill, get
 from contextmodel.scripts import commit as observe
 from contextmodel.versions import LOWEST, covers, join, show
-from contextmodel.world import ANSWER, FAULT, IDLE, PLAIN, Wrong, judged, learn, place, promise, put, stored
+from contextmodel.world import (
+    ANSWER,
+    FAULT,
+    IDLE,
+    PLAIN,
+    Wrong,
+    completed,
+    judged,
+    learn,
+    place,
+    promise,
+    put,
+    sent_late,
+    stored,
+)
 
 
 def reader_steps(case, world, reader):
@@ -19,7 +33,7 @@ def reader_steps(case, world, reader):
     stage = task[0]
     if not case.rules.own_flight and stage != "idle" and task[2] != world.done:
         joined = (*task[:2], world.done, *task[3:])
-        yield f"r{reader} another reader joins its flight", _go(world, reader, joined), PLAIN
+        yield f"{case.names[reader]} another reader joins its flight", _go(world, reader, joined), PLAIN
     if stage == "idle":
         home = case.readers[reader]
         for worker in (home,) if home >= 0 else range(len(world.links)):
@@ -35,12 +49,11 @@ def reader_steps(case, world, reader):
     elif stage == "observe":
         yield from _observe(case, world, reader, task)
     else:
-        _, worker, since, least, have = task
-        yield from _executed(case, world, reader, worker, since, least, have)
+        yield from _executed(case, world, reader, task[1:])
 
 
 def _go(world, reader, task, **changes):
-    return world._replace(readers=put(world.readers, reader, task), **changes)
+    return world.but(readers=put(world.readers, reader, task), **changes)
 
 
 def _is_client(case, reader):
@@ -51,20 +64,20 @@ def _begin(case, world, reader, worker):
     client = _is_client(case, reader)
     since = world.token if client else promise(case, world)
     memory = world.memories[worker]
-    if "LATEST" in case.levels:
+    if "LATEST" in case.asks[reader]:
         if case.sends_apart and place(case, world, worker) is not None:
             sent = ("sent", worker, since, memory or LOWEST, memory)
-            yield f"r{reader} sends GET, having {show(memory)}", _go(world, reader, sent), PLAIN
+            yield f"{case.names[reader]} sends GET, having {show(memory)}", _go(world, reader, sent), PLAIN
         elif not case.rules.ask_redis and memory is not None:
             answer = _answered(case, world, reader, (worker, since, memory), "memory answers")
-            yield f"r{reader} memory answers {show(memory)}", answer, PLAIN
+            yield f"{case.names[reader]} memory answers {show(memory)}", answer, PLAIN
         else:
             yield from _get(case, world, reader, worker, since)
-    if "STRONG" in case.levels:
+    if "STRONG" in case.asks[reader]:
         yield from _turns(case, world, reader, ("turns", worker, since, None))
-    if "SESSION" in case.levels and memory is not None and (covers(memory, since) or not case.rules.token):
+    if "SESSION" in case.asks[reader] and memory is not None and (covers(memory, since) or not case.rules.token):
         answer = _answered(case, world, reader, (worker, since, memory), "memory answers")
-        yield f"r{reader} at w{worker}: memory answers {show(memory)}", answer, PLAIN
+        yield f"{case.names[reader]} at w{worker}: memory answers {show(memory)}", answer, PLAIN
 
 
 def _get(case, world, reader, worker, since):
@@ -75,21 +88,20 @@ def _get(case, world, reader, worker, since):
     least = memory or LOWEST
     if _is_client(case, reader) and case.rules.token:
         least = join(least, since)
-    yield from _executed(case, world, reader, worker, since, least, memory)
+    yield from _executed(case, world, reader, (worker, since, least, memory))
 
 
-def _executed(case, world, reader, worker, since, least, have):
+def _executed(case, world, reader, request):
     """GET in Redis, and its answer."""
+    worker, since, least, have = request
     where = place(case, world, worker)
     if where is None:
-        return
-    if world.queues[worker] is not None and case.rules.queue_first:
         return
     found = world.redis[where]
     lease = _fresh_lease(world)
     after, answer = get(case.rules, found, lease, least, have)
-    name = f"r{reader} GET" if case.readers[reader] >= 0 else f"r{reader} at w{worker}: GET"
-    asked = world._replace(redis=put(world.redis, where, after))
+    name = f"{case.names[reader]} GET" if case.readers[reader] >= 0 else f"{case.names[reader]} at w{worker}: GET"
+    asked = world.but(redis=put(world.redis, where, after))
     if answer is LEASE:
         yield f"{name}: lease", _go(asked, reader, ("turns", worker, since, lease)), PLAIN
         if world.budget and "reply lost" in case.faults:
@@ -105,28 +117,28 @@ def _executed(case, world, reader, worker, since, least, have):
         if answer is not HIT and not case.rules.same_is_have:
             version = world.memories[worker]
         ended = _answered(case, asked, reader, (worker, since, version), answer)
-        yield f"{name}: {answer} {show(version)}", ended, ANSWER
+        yield f"{name}: {answer} {show(version)}", ended, ANSWER if covers(version, world.done) else PLAIN
 
 
 def _cut_off(case, world, reader, worker, since):
     """What a reader gets whose worker cannot use Redis: an error; under AVAILABLE a read marked as degraded."""
     if world.readers[reader] != IDLE and world.links[worker].cut:
-        yield f"r{reader} raises Transient", _go(world, reader, IDLE), PLAIN
-    if case.available and world.links[worker].server < 0:
+        yield f"{case.names[reader]} raises Transient", _go(world, reader, IDLE), PLAIN
+    if case.available:
         version = stored(world)
-        known = world._replace(memories=learn(case, world, worker, version))
+        known = world.but(memories=learn(case, world, worker, version))
         if _is_client(case, reader):
             ended = _answered(case, known, reader, (worker, since, version), "degraded")
-            yield f"r{reader} at w{worker}: DynamoDB {show(version)}, degraded", ended, PLAIN
+            yield f"{case.names[reader]} at w{worker}: DynamoDB {show(version)}, degraded", ended, PLAIN
         elif known.memories != world.memories:
-            yield f"r{reader} DynamoDB {show(version)}, degraded", _go(known, reader, IDLE), PLAIN
+            yield f"{case.names[reader]} DynamoDB {show(version)}, degraded", _go(known, reader, IDLE), PLAIN
 
 
 def _turns(case, world, reader, task, *, busy=False):
     """Read the turns strongly; and META in the same step where nothing in the case can come between."""
     _, worker, since, lease = task
     version = stored(world)
-    name = f"r{reader} {'is told busy and ' if busy else ''}reads"
+    name = f"{case.names[reader]} {'is told busy and ' if busy else ''}reads"
     if case.meta_moves:
         read = ("meta", worker, since, lease, version[:2])
         yield f"{name} turns {show((version[0], version[1], 0))}", _go(world, reader, read), PLAIN
@@ -134,7 +146,7 @@ def _turns(case, world, reader, task, *, busy=False):
     yield f"{name} {show(version)}", _has_read(case, world, reader, task, version), PLAIN
     if lease is not None and _from_dax(case, world, worker):
         old = (1, 0, 0)
-        yield f"r{reader} DAX answers {show(old)}", _has_read(case, world, reader, task, old), PLAIN
+        yield f"{case.names[reader]} DAX answers {show(old)}", _has_read(case, world, reader, task, old), PLAIN
 
 
 def _from_dax(case, world, worker):
@@ -150,20 +162,20 @@ def _meta(case, world, reader, task):
     _, worker, since, lease, (life, turn) = task
     if life != len(world.lives) and case.rules.reread:
         again = ("turns", worker, since, lease)
-        yield f"r{reader} reads META of another incarnation: again", _go(world, reader, again), PLAIN
+        yield f"{case.names[reader]} reads META of another incarnation: again", _go(world, reader, again), PLAIN
         return
     version = (len(world.lives), turn, world.revision)
     read = _has_read(case, world, reader, ("turns", worker, since, lease), version)
-    yield f"r{reader} reads META {world.revision}: {show(version)}", read, PLAIN
+    yield f"{case.names[reader]} reads META {world.revision}: {show(version)}", read, PLAIN
 
 
 def _has_read(case, world, reader, task, version):
     _, worker, since, lease = task
     known = world.memories[worker]
     if case.rules.replace_memory and known is not None and not covers(version, known) and version == stored(world):
-        world = world._replace(memories=put(world.memories, worker, version))
+        world = world.but(memories=put(world.memories, worker, version))
     if case.learns_early:
-        world = world._replace(memories=learn(case, world, worker, version))
+        world = world.but(memories=learn(case, world, worker, version))
     if lease is not None:
         return _go(world, reader, ("fill", worker, since, lease, version))
     if not case.rules.observe:
@@ -175,14 +187,14 @@ def _fill(case, world, reader, task):
     """FILL; refused or lost, what was read is observed before it is returned."""
     _, worker, since, lease, version = task
     where = place(case, world, worker)
-    name = f"r{reader} FILL {show(version)}"
+    name = f"{case.names[reader]} FILL {show(version)}"
     if where is None:
         yield from _cut_off(case, world, reader, worker, since)
         return
     found = world.redis[where]
     after = fill(case.rules, found, lease, version)
     taken = after is not None and after[0] is FULL and after != found
-    kept = world._replace(redis=put(world.redis, where, after))
+    kept = world.but(redis=put(world.redis, where, after))
     label = name if taken else f"{name}, refused"
     yield label, _answered(case, kept, reader, (worker, since, version), "read"), PLAIN
     if world.budget:
@@ -193,7 +205,7 @@ def _fill(case, world, reader, task):
         if "reply lost" in case.faults and after != found:
             yield f"{label}, its reply lost", _go(kept, reader, unsure, budget=spent), FAULT
         if "late" in case.faults:
-            late = tuple(sorted((*world.late, ("FILL", where, lease, version)), key=repr))
+            late = sent_late(world, ("FILL", where, lease, version))
             yield f"{name} is under way too long", _go(world, reader, unsure, late=late, budget=spent), FAULT
 
 
@@ -201,29 +213,34 @@ def _observe(case, world, reader, task):
     _, worker, since, version = task
     where = place(case, world, worker)
     link = world.links[worker]
-    if where is None and not (case.rules.wait_returns or link.settled) and link.server >= 0 and link.epoch == link.known:
+    if (
+        where is None
+        and not (case.rules.wait_returns or link.settled)
+        and link.server >= 0
+        and link.epoch == link.known
+    ):
         where = link.server * case.epochs + link.epoch
     if where is None:
         yield from _cut_off(case, world, reader, worker, since)
         return
     after = observe(case.rules, world.redis[where], version, None, meta=False)
-    observed = world._replace(redis=put(world.redis, where, after))
+    observed = world.but(redis=put(world.redis, where, after))
     returned = _answered(case, observed, reader, (worker, since, version), "returned")
-    yield f"r{reader} OBSERVE {show(version)}, returned", returned, PLAIN
+    yield f"{case.names[reader]} OBSERVE {show(version)}, returned", returned, PLAIN
     if world.budget:
         if "reply lost" in case.faults and after != world.redis[where]:
-            yield f"r{reader} OBSERVE, its reply lost", observed._replace(budget=world.budget - 1), FAULT
+            yield f"{case.names[reader]} OBSERVE, its reply lost", observed.but(budget=world.budget - 1), FAULT
         if "late" in case.faults:
             message = ("COMMIT", where, version, None, False)
-            late = tuple(sorted((*world.late, message), key=repr))
-            spent = world._replace(late=late, budget=world.budget - 1)
-            yield f"r{reader} OBSERVE {show(version)} is under way too long", spent, FAULT
+            late = sent_late(world, message)
+            spent = world.but(late=late, budget=world.budget - 1)
+            yield f"{case.names[reader]} OBSERVE {show(version)} is under way too long", spent, FAULT
 
 
 def _answered(case, world, reader, answer, what):
     """Return the world with the reader answered, or what is wrong with the answer."""
     worker, since, version = answer
-    found = judged(world, version, since, what)
+    found = judged(case, world, version, since, what)
     if found is not None:
         return found
     memories = learn(case, world, worker, version)
@@ -231,7 +248,7 @@ def _answered(case, world, reader, answer, what):
         return _go(world, reader, IDLE, memories=memories, token=join(world.token, version))
     done = world.done
     if what != "memory answers" or not case.rules.ask_redis:
-        done = join(done, version)
+        done = completed(case, world, version)
     return _go(world, reader, IDLE, memories=memories, done=done)
 
 
@@ -252,4 +269,4 @@ def _dropped(world, where, lease):
     held = any(message[0] == "FILL" and message[2] == lease for message in world.late)
     if found is None or found[0] is not FILLING or found[1] != lease or held:
         return world
-    return world._replace(redis=put(world.redis, where, (FILLING, 0, *found[2:])))
+    return world.but(redis=put(world.redis, where, (FILLING, 0, *found[2:])))

@@ -66,12 +66,15 @@ def commit(rules, found, version, first, *, meta):
     """Return the hash after COMMIT of the turns `first`..version and, where `meta`, META; without both, OBSERVE."""
     if found is None:
         return None
-    observing = first is None and not meta
-    lives = rules.observe_incarnation if observing else rules.commit_incarnation
-    if found[0] is FILLING:
-        if not rules.floor:
-            return found
-        return (FILLING, found[1], found[2], (join if lives else each_part)(found[3], version))
+    lives = rules.observe_incarnation if first is None and not meta else rules.commit_incarnation
+    if found[0] is FULL:
+        return _written(rules, found, version, first, meta=meta, lives=lives)
+    if not rules.floor:
+        return found
+    return (FILLING, found[1], found[2], (join if lives else each_part)(found[3], version))
+
+
+def _written(rules, found, version, first, *, meta, lives):
     there = found[1]
     if lives and version[0] != there[0]:
         return None if version[0] > there[0] else found

@@ -9,8 +9,8 @@ and None once it is acknowledged, `first` the first turn that travels in the COM
 from __future__ import annotations
 
 from contextmodel.scripts import commit
-from contextmodel.versions import covers, join, show
-from contextmodel.world import FAULT, PLAIN, Wrong, learn, place, promise, put, stored
+from contextmodel.versions import LOWEST, covers, join, show
+from contextmodel.world import FAULT, PLAIN, Wrong, completed, learn, place, promise, put, sent_late, stored
 
 
 def writer_steps(case, world, worker):
@@ -22,7 +22,7 @@ def writer_steps(case, world, worker):
             yield from _begin(case, world, worker, ("start", task[1], promise(case, world)))
         elif world.memories[worker] is None and worker not in case.readers:
             known = learn(case, world, worker, stored(world))
-            yield f"w{worker} reads its window: {show(stored(world))}", world._replace(memories=known), PLAIN
+            yield f"w{worker} reads its window: {show(stored(world))}", world.but(memories=known), PLAIN
     elif stage == "commit":
         yield from _confirm(case, world, worker, task)
     elif stage == "put":
@@ -39,7 +39,7 @@ def writer_steps(case, world, worker):
 
 
 def _go(world, worker, task, **changes):
-    return world._replace(writers=put(world.writers, worker, task), **changes)
+    return world.but(writers=put(world.writers, worker, task), **changes)
 
 
 def _begin(case, world, worker, task):
@@ -86,11 +86,11 @@ def _put(case, world, worker, task):
     known = learn(case, after, worker, (life, number, after.revision if _begins(world, life) else 0))
     begun = _begins(world, life)
     ours = ("commit", n, since, _version(known[worker], life, number), first, begun)
-    following = after._replace(memories=known)
+    following = after.but(memories=known)
     if case.rules.commit_before_ack:
         yield label, _go(following, worker, ours), PLAIN
     else:
-        yield f"{label}, acked", _acked_before(following, worker, ours), PLAIN
+        yield f"{label}, acked", _acked_before(case, following, worker, ours), PLAIN
     if world.budget:
         again = task if case.rules.same_number else (*task[:4], (life, number + 1))
         spent = world.budget - 1
@@ -98,7 +98,7 @@ def _put(case, world, worker, task):
             yield f"{label}, its reply lost", _go(after, worker, again, budget=spent), FAULT
         if "late" in case.faults:
             message = ("PUT", life, number, operation)
-            late = tuple(sorted((*world.late, message), key=repr))
+            late = sent_late(world, message)
             yield f"{label} is under way too long", _go(world, worker, again, late=late, budget=spent), FAULT
 
 
@@ -123,7 +123,7 @@ def put_item(case, world, life, number, turn_id):
     if turn_id in turns:
         return Wrong(f"{turn_id} stored twice: as {turns.index(turn_id) + 1} and {number}")
     lives = put(world.lives, life - 1, (*turns, turn_id))
-    return world._replace(lives=lives, revision=1 if _begins(world, life) else world.revision)
+    return world.but(lives=lives, revision=1 if _begins(world, life) else world.revision)
 
 
 def _refused(case, world, worker, task, slot):
@@ -152,7 +152,7 @@ def _change(case, world, worker, task):
     _, n, since, (life, revision) = task
     known = world.memories[worker]
     if len(world.lives) == life and world.revision in {revision, revision + 1}:
-        after = world._replace(revision=revision + 1)
+        after = world.but(revision=revision + 1)
         memories = learn(case, after, worker, (life, 0, revision + 1))
         turn = known[1] if known is not None and known[0] == life else 0
         ours = ("commit", n, since, (life, turn, revision + 1), None, True)
@@ -167,17 +167,15 @@ def _change(case, world, worker, task):
 def _delete(case, world, worker, task):
     """Seal the next number and make META a tombstone, in one transaction on what is stored."""
     _, n, since = task
-    if len(world.lives) > 1 and world.revision == 0:
-        after = world
-    else:
-        after = world._replace(lives=(*world.lives, ()), revision=0)
+    buried = len(world.lives) > 1 and world.revision == 0
+    after = world if buried else world.but(lives=(*world.lives, ()), revision=0)
     dead = (len(after.lives), 0, 0)
     memories = learn(case, after, worker, dead)
     observing = ("commit", n, since, dead, None, False)
     if case.rules.observe_delete:
         yield f"w{worker} DELETE", _go(after, worker, observing, memories=memories), PLAIN
     else:
-        done = _acked(case, after._replace(memories=memories), worker, observing)
+        done = _acked(case, after.but(memories=memories), worker, observing)
         yield f"w{worker} DELETE, acked", done, PLAIN
     if world.budget and "reply lost" in case.faults:
         yield f"w{worker} DELETE, its reply lost", _go(after, worker, task, budget=world.budget - 1), FAULT
@@ -191,22 +189,24 @@ def _confirm(case, world, worker, task):
     if where is None:
         yield from _unconfirmed(case, world, worker, task)
         return
-    if world.queues[worker] is not None and case.rules.queue_first:
-        return
     after = commit(case.rules, world.redis[where], version, first, meta=meta)
-    committed = world._replace(redis=put(world.redis, where, after))
-    yield (what, _go(committed, worker, ("idle", n + 1)), PLAIN) if since is None else (
-        f"{what}, acked",
-        _acked(case, committed, worker, task),
-        PLAIN,
+    committed = world.but(redis=put(world.redis, where, after))
+    yield (
+        (what, _go(committed, worker, ("idle", n + 1)), PLAIN)
+        if since is None
+        else (
+            f"{what}, acked",
+            _acked(case, committed, worker, task),
+            PLAIN,
+        )
     )
     if world.budget:
         if "reply lost" in case.faults and after != world.redis[where]:
-            yield f"{what}, its reply lost", committed._replace(budget=world.budget - 1), FAULT
+            yield f"{what}, its reply lost", committed.but(budget=world.budget - 1), FAULT
         if "late" in case.faults:
             message = ("COMMIT", where, version, first, meta)
-            late = tuple(sorted((*world.late, message), key=repr))
-            yield f"{what} is under way too long", world._replace(late=late, budget=world.budget - 1), FAULT
+            late = sent_late(world, message)
+            yield f"{what} is under way too long", world.but(late=late, budget=world.budget - 1), FAULT
         if "lost" in case.faults and case.acks_unconfirmed:
             queued = _acked(case, _queued(world, worker, version), worker, task)
             yield f"{what} is lost: queued, acked", queued, FAULT
@@ -214,7 +214,7 @@ def _confirm(case, world, worker, task):
 
 def _queued(world, worker, version):
     queue = world.queues[worker]
-    return world._replace(queues=put(world.queues, worker, version if queue is None else join(queue, version)))
+    return world.but(queues=put(world.queues, worker, version if queue is None else join(queue, version)))
 
 
 def _unconfirmed(case, world, worker, task):
@@ -223,9 +223,8 @@ def _unconfirmed(case, world, worker, task):
     if since is None:
         return
     if case.acks_unconfirmed:
-        if link.server < 0:
-            kept = _queued(world, worker, version) if case.rules.queue else world
-            yield f"w{worker} {show(version)} queued, acked", _acked(case, kept, worker, task), PLAIN
+        kept = _queued(world, worker, version) if case.rules.queue else world
+        yield f"w{worker} {show(version)} queued, acked", _acked(case, kept, worker, task), PLAIN
         return
     if link.cut:
         yield f"w{worker} raises Transient: {show(version)} is stored", _go(world, worker, ("idle", n + 1)), PLAIN
@@ -250,9 +249,9 @@ def _unconfirmed(case, world, worker, task):
         yield f"w{worker} COMMIT {show(version)}, before P has passed", early, PLAIN
 
 
-def _acked_before(world, worker, task):
+def _acked_before(case, world, worker, task):
     _, n, _, version, first, meta = task
-    return _go(world, worker, ("commit", n, None, version, first, meta), done=join(world.done, version))
+    return _go(world, worker, ("commit", n, None, version, first, meta), done=completed(case, world, version))
 
 
 def _acked(case, world, worker, task):
@@ -262,12 +261,11 @@ def _acked(case, world, worker, task):
     """
     _, n, since, version = task[:4]
     operation = case.operations[worker][n]
-    if operation == "META":
-        said = (version[0], since[1], version[2])
-    else:
-        said = (version[0], version[1], since[2])
+    says_of_meta = operation == "META"
+    said = (version[0], since[1], version[2]) if says_of_meta else (version[0], version[1], since[2])
     if not covers(said, since) and not (_repeated(case, operation) and covers(since, version)):
         return Wrong(f"acked {show(version)}, after {show(since)} had been returned")
-    if not covers(stored(world), version):
+    if case.checks_latest and not covers(stored(world), version):
         return Wrong(f"acked {show(version)}, which is not stored: that is {show(stored(world))}")
-    return _go(world, worker, ("idle", n + 1), done=join(world.done, version), token=join(world.token, version))
+    token = join(world.token, version) if -1 in case.readers else LOWEST
+    return _go(world, worker, ("idle", n + 1), done=completed(case, world, version), token=token)
