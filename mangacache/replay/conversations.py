@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import re
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -76,7 +77,7 @@ def read_conversations(
             conversation = _DECODER.decode(line)
             _check(conversation, need_times=need_times, prefix=prefix, max_content_bytes=max_content_bytes)
         except (msgspec.MsgspecError, UnicodeDecodeError, Invalid) as error:
-            raise Invalid(f"{path}, line {number}: {error}") from error
+            raise Invalid(f"{path}, line {number}: {_complaint(line, error)}") from error
         first = lines_of.setdefault(conversation.session_id, number)
         if first != number:
             raise Invalid(f"{path}, line {number}: session {conversation.session_id!r} stands in line {first} already")
@@ -87,6 +88,16 @@ def read_conversations(
 
 
 _DECODER: Final = msgspec.json.Decoder(Conversation)
+_LONE_SURROGATE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+
+
+def _complaint(line: bytes, error: Exception) -> str:
+    """Return what is wrong; of half a pair of surrogates the decoder says no more than that it misses the rest."""
+    if isinstance(error, msgspec.MsgspecError) and (lone := _LONE_SURROGATE.search(line)):
+        return f"a lone surrogate, {lone[0].decode()}, stands at byte {lone.start()}: write the whole character"
+    return str(error)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
