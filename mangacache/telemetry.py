@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client import Metric
     from structlog.typing import FilteringBoundLogger
+
+M = TypeVar("M", Counter, Histogram)
 
 _LOGGER: Final = logging.getLogger("mangacache")
 _LOGGER.addHandler(logging.NullHandler())
@@ -31,6 +36,26 @@ def logger() -> FilteringBoundLogger:
     return bound
 
 
+class Labelled(Generic[M]):
+    """A metric whose children are kept once found: finding one takes a lock and checks its labels each time."""
+
+    def __init__(self, metric: M) -> None:
+        self._metric = metric
+        self._children: dict[tuple[str, ...], M] = {}
+
+    def labels(self, *values: str) -> M:
+        """Return the metric's child of these labels, as the metric itself does."""
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = self._metric.labels(*values)
+        return child
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metric's samples."""
+        samples: Iterable[Metric] = self._metric.collect()
+        return samples
+
+
 class Telemetry:
     """The counters of one instance.
 
@@ -41,46 +66,57 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.log = logger()
-        self.requests = Counter(
-            "mangacache_dynamodb_requests",
-            "Requests sent to DynamoDB.",
-            ["operation"],
-            registry=self.registry,
+        self.requests = Labelled(
+            Counter(
+                "mangacache_dynamodb_requests",
+                "Requests sent to DynamoDB.",
+                ["operation"],
+                registry=self.registry,
+            )
         )
-        self.request_seconds = Histogram(
-            "mangacache_dynamodb_request_seconds",
-            "Time of one request to DynamoDB, retries apart.",
-            ["operation"],
-            buckets=_BUCKETS_S,
-            registry=self.registry,
+        self.request_seconds = Labelled(
+            Histogram(
+                "mangacache_dynamodb_request_seconds",
+                "Time of one request to DynamoDB, retries apart.",
+                ["operation"],
+                buckets=_BUCKETS_S,
+                registry=self.registry,
+            )
         )
-        self.retries = Counter(
-            "mangacache_dynamodb_retries",
-            "Requests sent again.",
-            ["operation", "reason"],
-            registry=self.registry,
+        self.retries = Labelled(
+            Counter(
+                "mangacache_dynamodb_retries",
+                "Requests sent again.",
+                ["operation", "reason"],
+                registry=self.registry,
+            )
         )
         self.touches = Counter("mangacache_touches", "Writes of META outside the version.", registry=self.registry)
-        self.contexts = Counter("mangacache_contexts", "Contexts answered.", ["source"], registry=self.registry)
+        self.contexts = Labelled(
+            Counter("mangacache_contexts", "Contexts answered.", ["source"], registry=self.registry)
+        )
         self.collisions = Counter(
             "mangacache_append_collisions", "Appends that found their number taken.", registry=self.registry
         )
-        self.redis_calls = Counter(
-            "mangacache_redis_calls", "Round trips to Redis, by script.", ["script"], registry=self.registry
+        self.redis_calls = Labelled(
+            Counter("mangacache_redis_calls", "Round trips to Redis, by script.", ["script"], registry=self.registry)
         )
         self.redis_up = Gauge("mangacache_redis_up", "Whether Redis is reached.", registry=self.registry)
-        self.cache_events = Counter(
-            "mangacache_context_cache",
-            "What happened to contexts in Redis: hit, same, lease, busy, filled, overtaken, refused, unreadable, "
-            "committed, unconfirmed, invalidated, degraded, epoch_raised, ...",
-            ["event"],
-            registry=self.registry,
+        self.cache_events = Labelled(
+            Counter(
+                "mangacache_context_cache",
+                "What happened to contexts in Redis: each outcome of the protocol's messages, by its name.",
+                ["event"],
+                registry=self.registry,
+            )
         )
-        self.survived = Counter(
-            "mangacache_survived",
-            "Failures survived without an error to the caller.",
-            ["what"],
-            registry=self.registry,
+        self.survived = Labelled(
+            Counter(
+                "mangacache_survived",
+                "Failures survived without an error to the caller.",
+                ["what"],
+                registry=self.registry,
+            )
         )
 
     def value(self, name: str, **labels: str) -> float:

@@ -12,6 +12,7 @@ import contextlib
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 
+import hiredis
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -164,7 +165,9 @@ class _RedisPyLine:
         if not self._connection.is_connected:  # it would open itself again
             raise LinkLost(f"{what}: the connection is closed", sent=False)
         try:
-            await self._connection.send_command(*command, check_health=False)
+            # Packed by hiredis: redis-py's own packing is twice the cost of all the rest of a call.
+            packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub forgets tuples of many types
+            await self._connection.send_packed_command(packed, check_health=False)
             return await self._connection.read_response(disable_decoding=True)
         except NoScriptError:
             raise
