@@ -67,7 +67,7 @@ class Run:
 
     def __init__(self, worker: str, kept: Kept, operations: list[Operation]) -> None:
         self._worker = worker
-        self._kept = kept
+        self._texts, self._versions, self._turns = kept.texts, kept.versions, kept.turns
         self._operations = operations
         self._begun: dict[int, Began] = {}
         self._known: dict[str, _Known] = {}
@@ -95,57 +95,56 @@ class Run:
         return self._strays
 
     def _saw(self, begun: Began, saw: Saw) -> Operation:
-        kept = self._kept
-        version = kept.versions[saw.version]
+        texts, versions = self._texts, self._versions
         turns, asked = saw.odd, saw.asked
         if saw.last:
             known = self._known.get(begun.session)
             if known is None:
                 known = self._known[begun.session] = _Known()
             for turn in saw.news:
-                known.turns[turn.number] = kept.turns[turn]
+                known.turns[turn.number] = self._turns[turn]
             window = known.window(saw.first, saw.last, changed=bool(saw.news))
             turns, asked = (window, asked) if window is not None else ((), 0)
             self._strays += window is None
         return Operation(
             begun.kind,
-            kept.texts[begun.session],
-            kept.texts[begun.client],
+            texts[begun.session],
+            texts[begun.client],
             self._worker,
             begun.invoked_ns,
             saw.returned_ns,
             "ok",
             begun.level,
             begun.max_age_ns,
-            kept.versions[begun.token],
-            version,
+            versions[begun.token],
+            versions[saw.version],
             turns,
             (),
             asked,
             True,
             saw.stale,
-            kept.texts[saw.source],
+            texts[saw.source],
             saw.meta,
             saw.summary,
         )
 
     def _wrote(self, begun: Began, wrote: Wrote) -> Operation:
-        kept = self._kept
+        texts, versions = self._texts, self._versions
         numbers = wrote.numbers or (0,) * len(begun.turns)
         turns = tuple(
-            kept.turns[SeenTurn(number, kept.texts[turn_id], digest)]
+            self._turns[SeenTurn(number, texts[turn_id], digest)]
             for number, (turn_id, digest) in zip(numbers, begun.turns, strict=True)
         )
         return Operation(
             begun.kind,
-            kept.texts[begun.session],
-            kept.texts[begun.client],
+            texts[begun.session],
+            texts[begun.client],
             self._worker,
             begun.invoked_ns,
             wrote.returned_ns,
             "ok",
-            token=kept.versions[begun.token],
-            version=kept.versions[wrote.version],
+            token=versions[begun.token],
+            version=versions[wrote.version],
             turns=turns,
             repeats=tuple(turn.turn_id for turn in turns if turn.number in wrote.repeats) if wrote.repeats else (),
             made=wrote.made,
@@ -164,6 +163,6 @@ class Run:
             outcome,
             begun.level,
             begun.max_age_ns,
-            self._kept.versions[begun.token],
+            self._versions[begun.token],
             turns=tuple(SeenTurn(0, turn_id, digest) for turn_id, digest in begun.turns),
         )
