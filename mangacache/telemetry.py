@@ -40,7 +40,7 @@ class Labelled(Generic[M]):
     """A metric whose children are kept once found: finding one takes a lock and checks its labels each time."""
 
     def __init__(self, metric: M) -> None:
-        self._metric = metric
+        self._metric: M = metric
         self._children: dict[tuple[str, ...], M] = {}
 
     def labels(self, *values: str) -> M:
