@@ -65,12 +65,24 @@ class Gate:
     """Something to do on the way: say that it was reached, and wait until it is opened."""
 
     def __init__(self) -> None:
-        self.reached = asyncio.Event()
+        self._reached = asyncio.Event()
         self.opened = asyncio.Event()
 
     async def __call__(self) -> None:
-        self.reached.set()
-        await self.opened.wait()
+        self._reached.set()
+        _HELD.add(self)
+        try:
+            await self.opened.wait()
+        finally:
+            _HELD.discard(self)
+
+    async def reached(self) -> None:
+        """Wait until somebody stands before it."""
+        async with asyncio.timeout(GUARD_S):
+            await self._reached.wait()
+
+
+_HELD: set[Gate] = set()
 
 
 class Tap:
@@ -297,7 +309,12 @@ class Fleet:
             table = Counted(transport)
             tap = Tap(RedisPyLink(settings, clock=clock, random=system_random(), telemetry=Telemetry()))
             async with MangaCache.open(settings, clock=clock, transport=table, link=tap) as cache:
-                yield Worker(cache, tap, table)
+                try:
+                    yield Worker(cache, tap, table)
+                except BaseException:
+                    for gate in tuple(_HELD):  # else closing would wait for what the failed test will not open
+                        gate.opened.set()
+                    raise
 
     @asynccontextmanager
     async def workers(self, count: int = 2, **changes: Any) -> AsyncIterator[list[Worker]]:

@@ -102,7 +102,7 @@ async def test_ten_thousand_readers_of_a_cold_session_at_three_workers_make_one_
             readers.append(asyncio.create_task(workers[i % 3].latest()))
             if i % 500 == 0:
                 await asyncio.sleep(0)
-        await gate.reached.wait()
+        await gate.reached()
         gate.opened.set()
         contexts = await asyncio.gather(*readers)
         assert {len(context.turns) for context in contexts} == {2}
@@ -284,7 +284,7 @@ async def test_a_cancelled_append_is_told_to_the_others_before_the_cancellation_
         gate = Gate()
         one.link.before("commit", gate)
         append = asyncio.create_task(one.say("2"))
-        await gate.reached.wait()
+        await gate.reached()
         append.cancel()
         gate.opened.set()
         with pytest.raises(asyncio.CancelledError):

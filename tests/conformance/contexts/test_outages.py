@@ -260,6 +260,11 @@ async def test_hold_latest_raises_and_the_other_levels_answer(fleet):
         fleet.clock.pass_s(2)
         context = await one.session().context()
         assert (context.source, context.degraded) == ("dynamodb", True)
+        await until(lambda: not one.link.up, "the link is known to be down")
+        reads = one.table.reads
+        with pytest.raises(Transient, match="LATEST cannot be promised"):
+            await one.latest()
+        assert one.table.reads == reads, "what cannot be promised is not read"
 
 
 async def test_hold_a_change_of_meta_waits_for_its_commit_too(fleet):
@@ -455,7 +460,7 @@ async def test_others_fill_when_the_holder_of_the_lease_never_does(fleet, monkey
         one.forget()
         one.table.before("Query", for_ever)
         dying = asyncio.create_task(one.heard())
-        await for_ever.reached.wait()
+        await for_ever.reached()
         reads = two.table.reads + three.table.reads
         heard = await asyncio.gather(*(worker.heard() for worker in (two, three) for _ in range(50)))
         assert heard == [["1"]] * 100
@@ -473,7 +478,7 @@ async def test_a_reader_whose_deadline_is_near_does_not_wait_for_a_dead_holder(f
         for_ever = Gate()
         two.link.before("fill", for_ever)
         dying = asyncio.create_task(two.heard())
-        await for_ever.reached.wait()
+        await for_ever.reached()
         context = await one.latest()
         assert (len(context.turns), context.source, context.degraded) == (1, "dynamodb", False)
         assert one.event("busy") > 0

@@ -198,7 +198,7 @@ async def test_r3_who_reads_after_a_strong_read_sees_what_it_saw(fleet):
         gate = Gate()
         one.link.before("commit", gate)
         append = asyncio.create_task(one.say("2"))
-        await gate.reached.wait()
+        await gate.reached()
         strong = await two.session().context(consistency=STRONG)
         assert [turn.content for turn in strong.turns] == ["1", "2"]
         assert await three.heard() == ["1", "2"], "though the append is not acknowledged yet"
@@ -212,7 +212,7 @@ async def test_r3_a_strong_read_is_not_returned_before_it_is_said(fleet):
         gate = Gate()
         two.link.before("commit", gate)
         strong = asyncio.create_task(two.session().context(consistency=STRONG))
-        await gate.reached.wait()
+        await gate.reached()
         assert await _still_waits(strong)
         gate.opened.set()
         await strong
@@ -226,13 +226,13 @@ async def test_r3_a_refused_fill_says_what_it_read(fleet):
         slow = Gate()
         two.table.before("Query", slow)
         reading = asyncio.create_task(two.heard())
-        await slow.reached.wait()
+        await slow.reached()
         await fleet.evict()
         assert await three.heard() == ["1"]
         held = Gate()
         one.link.before("commit", held)
         append = asyncio.create_task(one.say("2"))
-        await held.reached.wait()
+        await held.reached()
         slow.opened.set()
         assert await reading == ["1", "2"]
         assert two.event("overtaken") == 1
@@ -263,7 +263,7 @@ async def test_r4_a_fill_whose_lease_has_run_out_is_refused(fleet):
         slow = Gate()
         two.link.before("fill", slow)
         reading = asyncio.create_task(two.heard())
-        await slow.reached.wait()
+        await slow.reached()
         await fleet.evict()
         await one.say("2")
         slow.opened.set()
@@ -279,7 +279,7 @@ async def test_r4_a_fill_below_what_was_acknowledged_meanwhile_is_refused(fleet)
         slow = Gate()
         two.link.before("fill", slow)
         reading = asyncio.create_task(two.heard())
-        await slow.reached.wait()
+        await slow.reached()
         await one.say("2")
         slow.opened.set()
         assert await reading == ["1"]
@@ -297,7 +297,7 @@ async def test_r4_turns_and_meta_are_each_compared_with_the_floor(fleet):
         slow = Gate()
         two.link.before("fill", slow)
         reading = asyncio.create_task(two.latest())
-        await slow.reached.wait()
+        await slow.reached()
         await three.session().update({"k": 1})
         assert three.link.of("commit")[-1][2:5] == (1, 1, 2)
         slow.opened.set()
@@ -314,7 +314,7 @@ async def test_r4_a_fill_begins_after_its_lease_was_given(fleet):
         slow = Gate()
         two.link.after("get", slow)
         reading = asyncio.create_task(two.heard())
-        await slow.reached.wait()
+        await slow.reached()
         await one.say("2")
         slow.opened.set()
         assert await reading == ["1", "2"]
@@ -324,10 +324,12 @@ async def test_r4_a_fill_begins_after_its_lease_was_given(fleet):
 async def test_r4_a_fill_that_fails_gives_its_lease_back(fleet):
     async with fleet.workers(request_timeout_s=0.5, request_deadline_s=0.5) as (one, two):
         await one.say("1")
+        await two.heard()
         await fleet.evict()
         two.table.away = True
         with pytest.raises(Transient):
             await two.heard()
+        assert two.event("lease") == 1
         assert await fleet.state() == "absent"
         assert await one.heard() == ["1"]
 
@@ -349,7 +351,7 @@ async def test_r5_a_write_is_acknowledged_only_when_its_commit_is_confirmed(flee
         gate = Gate()
         one.link.after("commit", gate)
         writing = asyncio.create_task(writes[what]())
-        await gate.reached.wait()
+        await gate.reached()
         assert await _still_waits(writing)
         gate.opened.set()
         done = await writing
@@ -377,7 +379,7 @@ async def test_r5_turns_learned_at_a_collision_travel_in_the_same_commit(fleet):
         held = Gate()
         one.link.before("commit", held)
         append = asyncio.create_task(one.say("2"))
-        await held.reached.wait()
+        await held.reached()
         assert (await two.say("3")).number == 3
         assert await three.heard() == ["1", "2", "3"]
         assert three.table.reads == 0, "turn 2 came with the COMMIT of turn 3"
@@ -423,12 +425,37 @@ async def test_r6_what_began_under_an_older_epoch_begins_again_under_the_new_one
         slow = Gate()
         two.table.before("Query", slow)
         reading = asyncio.create_task(two.heard())
-        await slow.reached.wait()
+        await slow.reached()
         await one.tier._keeper.raise_unheard()
         await two.has_learned(2)
         slow.opened.set()
         assert await reading == ["1"]
         assert {key for script, key, _ in two.link.sent if script in {"fill", "commit"}} == {fleet.key(epoch=2)}
+
+
+async def test_r6_what_was_read_under_an_older_epoch_is_not_returned_untold(fleet):
+    """`two` reads turn 2 under a lease of epoch 1; those who read under epoch 2 have a context without it."""
+    async with fleet.workers(3) as (one, two, three):
+        await one.say("1")
+        await fleet.evict()
+        slow = Gate()
+        two.table.before("Query", slow)
+        reading = asyncio.create_task(two.heard())
+        await slow.reached()
+        await one.tier._keeper.raise_unheard()
+        for worker in (two, three):
+            await worker.has_learned(2)
+        fleet.clock.pass_s(1.5)
+        assert await three.heard() == ["1"]
+        held = Gate()
+        one.link.before("commit", held)
+        append = asyncio.create_task(one.say("2"))
+        await held.reached()
+        slow.opened.set()
+        read = await reading
+        assert (await three.heard())[: len(read)] == read
+        held.opened.set()
+        await append
 
 
 async def test_r6_an_answer_that_comes_after_the_epoch_has_changed_does_not_count(fleet):
@@ -437,7 +464,7 @@ async def test_r6_an_answer_that_comes_after_the_epoch_has_changed_does_not_coun
         slow = Gate()
         two.link.after("get", slow)
         reading = asyncio.create_task(two.latest())
-        await slow.reached.wait()
+        await slow.reached()
         await one.tier._keeper.raise_unheard()
         await two.has_learned(2)
         slow.opened.set()
@@ -504,7 +531,7 @@ async def test_r8_a_reader_does_not_join_a_flight_whose_get_was_sent_before_he_a
         slow = Gate()
         two.link.after("get", slow)
         first = asyncio.create_task(two.heard())
-        await slow.reached.wait()
+        await slow.reached()
         await one.say("2")
         later = [asyncio.create_task(two.heard()) for _ in range(10)]
         assert await _still_waits(later[0])
@@ -520,7 +547,7 @@ async def test_r8_a_flight_that_waits_asks_for_the_highest_token_of_its_readers(
         slow = Gate()
         two.link.after("get", slow)
         first = asyncio.create_task(two.heard())
-        await slow.reached.wait()
+        await slow.reached()
         await _stored_unheard(fleet, "2")
         readers = [two.heard(), two.heard(at_least=Version(1, 2, 1)), two.heard()]
         later = [asyncio.create_task(reader) for reader in readers]
@@ -536,7 +563,7 @@ async def test_r8_a_flight_survives_the_reader_who_began_it(fleet):
         slow = Gate()
         two.link.before("get", slow)
         first = asyncio.create_task(two.heard())
-        await slow.reached.wait()
+        await slow.reached()
         second = asyncio.create_task(two.heard())
         first.cancel()
         slow.opened.set()
@@ -566,7 +593,7 @@ async def test_r9_a_strong_read_that_was_sent_before_memory_grew_does_not_replac
         slow = Gate()
         two.table.after("Query", slow)
         strong = asyncio.create_task(two.session().context(consistency=STRONG))
-        await slow.reached.wait()
+        await slow.reached()
         await two.say("2")
         slow.opened.set()
         assert len((await strong).turns) == 2
@@ -646,7 +673,7 @@ async def test_r11_a_late_commit_of_a_dead_life_does_nothing(fleet):
         held = Gate()
         one.link.before("commit", held)
         append = asyncio.create_task(one.say("2"))
-        await held.reached.wait()
+        await held.reached()
         await two.session().delete()
         await two.say("a")
         assert await two.heard() == ["a"]
@@ -663,7 +690,7 @@ async def test_r11_a_late_fill_of_a_dead_life_is_refused(fleet):
         slow = Gate()
         two.link.before("fill", slow)
         reading = asyncio.create_task(two.heard())
-        await slow.reached.wait()
+        await slow.reached()
         await one.session().delete()
         slow.opened.set()
         assert await reading == ["1"]

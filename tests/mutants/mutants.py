@@ -1,0 +1,511 @@
+"""The package weakened on purpose, one rule each, and the tests that must see it.
+
+Each is a change of the source text that a tired engineer could make. The names of rules are those of the context
+protocol; `4` is its section on a worker that cannot reach Redis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RULES = "tests/conformance/contexts/test_rules.py"
+OUTAGES = "tests/conformance/contexts/test_outages.py"
+UNIT = "tests/unit/context"
+
+CACHE = "context/cache.py"
+READING = "context/reading.py"
+REGISTRY = "sessions/registry.py"
+ACTOR = "sessions/actor.py"
+KEEPER = "context/keeper.py"
+KNOWLEDGE = "context/knowledge.py"
+DEBTS = "context/debts.py"
+WIRE = "context/wire.py"
+COMMIT = "context/scripts/commit.lua"
+FILL = "context/scripts/fill.lua"
+GET = "context/scripts/get.lua"
+
+COMMITS = "confirmed = await self._tier.commit(session_id, base=base, after=after)"
+UNSAID = 'confirmed = __import__("mangacache.context.tier", fromlist=["Confirmed"]).Confirmed()'
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The package without something.
+
+    Attributes:
+        rule: of the protocol.
+        missing: what it does without.
+        file: in the package.
+        changes: text that stands in the file once, and what stands there instead.
+        tests: which tests are run: a file or folder, and which of its tests (pytest's `-k`), where not all.
+        quick: whether it is one of those that are planted in every run of the tests.
+    """
+
+    rule: str
+    missing: str
+    file: str
+    changes: tuple[tuple[str, str], ...]
+    tests: tuple[tuple[str, str], ...]
+    quick: bool = False
+
+    def applied(self, text: str) -> str:
+        """Return the weakened text; raises ValueError where what is to be changed does not stand there once."""
+        for old, new in self.changes:
+            if text.count(old) != 1:
+                raise ValueError(f"{self.file}, without {self.missing}: {old!r} stands {text.count(old)} times in it")
+            text = text.replace(old, new)
+        return text
+
+
+def _mutant(rule, missing, file, old, new, *tests, quick=False):
+    return Mutant(rule, missing, file, ((old, new),), tests, quick=quick)
+
+
+MUTANTS = (
+    _mutant(
+        "R1",
+        "the look for the turn_id in the window",
+        "store/append.py",
+        "            self._learn(known.turns)\n            if self._search_after",
+        "            if self._search_after",
+        (RULES, "r1_"),
+    ),
+    _mutant(
+        "R1",
+        "the same number after a time-out",
+        "store/requests.py",
+        "                in_doubt = in_doubt or error.sent\n",
+        "                in_doubt = in_doubt or error.sent\n"
+        '                place = parameters.get("Item", {}).get("SK", {}).get("S", "")\n'
+        '                if place.startswith("TURN#"):\n'
+        '                    following = {"S": f"{place[:-10]}{int(place[-10:]) + 1:010d}"}\n'
+        '                    parameters = {**parameters, "Item": {**parameters["Item"], "SK": following}}\n',
+        (RULES, "r1_"),
+    ),
+    _mutant(
+        "R2",
+        "the question to Redis at LATEST",
+        REGISTRY,
+        "known.foreign or consistency in (Consistency.STRONG, Consistency.LATEST):\n            return False",
+        "known.foreign or consistency == Consistency.STRONG:\n            return False",
+        (RULES, "r2_"),
+    ),
+    _mutant(
+        "R2",
+        "the age of an answer from memory",
+        REGISTRY,
+        "if self.clock.age_s() - actor.validated_at_s > limit_s:",
+        "if actor.validated_at_s < 0:",
+        (RULES, "r2_"),
+    ),
+    _mutant(
+        "R2",
+        "the age counted from the sending",
+        REGISTRY,
+        "actor.validated_at_s = max(actor.validated_at_s, found.sent_age_s)",
+        "actor.validated_at_s = self.clock.age_s()",
+        (RULES, "r2_"),
+    ),
+    _mutant(
+        "R2",
+        "the token at memory's answer",
+        REGISTRY,
+        "return at_least is None or known.version.covers(at_least)",
+        "return True",
+        (RULES, "r2_"),
+    ),
+    _mutant(
+        "R2",
+        "what memory knows, in GET",
+        REGISTRY,
+        "least = flight.least.join(have.version) if have is not None and not have.foreign else flight.least",
+        "least = flight.least",
+        (RULES, "r2_"),
+        quick=True,
+    ),
+    _mutant(
+        "R2",
+        "the token, in GET",
+        REGISTRY,
+        "            flight.least = flight.least.join(at_least)\n",
+        "            pass\n",
+        (RULES, "r2_"),
+    ),
+    _mutant(
+        "R2",
+        "the end of a context below what was seen",
+        GET,
+        "local enough = least_i < i or",
+        "local enough = true or",
+        (RULES, "r2_"),
+    ),
+    _mutant(
+        "R3",
+        "OBSERVE after a strong read",
+        READING,
+        "told = yield Observe(snapshot.version)\n    return Reading(",
+        "told = None\n    return Reading(",
+        (RULES, "r3_"),
+        quick=True,
+    ),
+    _mutant(
+        "R3",
+        "OBSERVE by a refused FILL",
+        FILL,
+        "  if to_i > i or (to_i == i and (to_t > t or to_r > r)) then redis.call('DEL', key) end\n",
+        "",
+        (RULES, "r3_"),
+    ),
+    _mutant(
+        "R3",
+        "OBSERVE after a FILL of unknown outcome",
+        READING,
+        "        told = yield Observe(snapshot.version)\n        return",
+        "        told = None\n        return",
+        (RULES, "r3_"),
+    ),
+    Mutant(
+        "R4",
+        "the lease at FILL",
+        FILL,
+        (
+            ("if h[4] and h[4] == ARGV[8] then", "if not i then"),
+            (
+                "local fi, ft, fr = tonumber(h[5]), tonumber(h[6]), tonumber(h[7])",
+                "local fi, ft, fr = tonumber(h[5]) or -1, tonumber(h[6]) or -1, tonumber(h[7]) or -1",
+            ),
+        ),
+        ((RULES, "r4_"),),
+    ),
+    _mutant(
+        "R4",
+        "the floor",
+        FILL,
+        "  if to_i < fi or (to_i == fi and (to_t < ft or to_r < fr)) then return 'overtaken' end\n",
+        "",
+        (RULES, "r4_"),
+        quick=True,
+    ),
+    _mutant(
+        "R4",
+        "each part compared with the floor",
+        FILL,
+        "(to_t < ft or to_r < fr)",
+        "(to_t < ft or (to_t == ft and to_r < fr))",
+        (RULES, "r4_"),
+    ),
+    _mutant(
+        "R4",
+        "the lease given back when a fill fails",
+        READING,
+        "        yield Release(lease)\n        raise",
+        "        raise",
+        (RULES, "r4_"),
+    ),
+    _mutant(
+        "R5",
+        "COMMIT",
+        REGISTRY,
+        COMMITS,
+        UNSAID,
+        (RULES, "r5_"),
+    ),
+    _mutant(
+        "R5",
+        "the wait for COMMIT before the acknowledgement",
+        REGISTRY,
+        COMMITS,
+        f"{UNSAID}\n                later = self._tier.commit(session_id, base=base, after=after)\n"
+        "                self._tasks.start(later, name='commit')",
+        (RULES, "r5_"),
+        quick=True,
+    ),
+    _mutant(
+        "R5",
+        "COMMIT for a turn that was stored already",
+        CACHE,
+        "        if after.foreign:\n            return Confirmed()",
+        "        if after.foreign or after is base:\n            return Confirmed()",
+        (OUTAGES, "hold"),
+    ),
+    _mutant(
+        "R5",
+        "the second try of a COMMIT that was lost",
+        CACHE,
+        "if now_s - lost_at_s >= self._commit_retry_s or",
+        "if now_s - lost_at_s >= 0 or",
+        (RULES, "r5_"),
+    ),
+    _mutant(
+        "R5",
+        "the turns learned at a collision, in COMMIT",
+        "context/calls.py",
+        "known = 0 if base is None or begun else base.version.number",
+        "known = version.number - 1",
+        (RULES, "r5_"),
+    ),
+    _mutant(
+        "R5",
+        "contiguity",
+        COMMIT,
+        " and count > 0 and first <= t + 1)",
+        " and count > 0)",
+        (RULES, "r5_"),
+    ),
+    _mutant(
+        "R5",
+        "whole META",
+        COMMIT,
+        "if not holds_turns or (to_r > r and meta == '') then",
+        "if not holds_turns then",
+        (RULES, "r5_"),
+    ),
+    _mutant(
+        "R6",
+        "the identity at each new connection",
+        KEEPER,
+        "        if known is not None and known.identity == identity:\n            return known.epoch",
+        "        if known is not None:\n            return known.epoch",
+        (OUTAGES, "restart or failover"),
+    ),
+    _mutant(
+        "R6",
+        "an epoch's own keys",
+        "context/calls.py",
+        ":context:{epoch}",
+        ":context:1",
+        (OUTAGES, "restart or failover"),
+    ),
+    _mutant(
+        "R6",
+        "the look whether the epoch is the same when the answer comes",
+        WIRE,
+        "        if self._keeper.epoch != epoch:\n            raise Moved\n        return reply",
+        "        return reply",
+        (RULES, "r6_"),
+    ),
+    Mutant(
+        "R6",
+        "the new beginning under a new epoch",
+        WIRE,
+        (
+            ("        if self._keeper.epoch != lease.epoch:\n            return Restart()\n", ""),
+            (
+                "arguments, epoch=lease.epoch)\n        except Moved:\n            return Restart()",
+                "arguments, epoch=lease.epoch)\n        except Moved:\n            return Overtaken()",
+            ),
+        ),
+        ((RULES, "r6_"),),
+    ),
+    _mutant(
+        "R7",
+        "the wait after a new epoch",
+        KNOWLEDGE,
+        "self.waits_until_s = now_s if record.settled else now_s + PERIOD_S",
+        "self.waits_until_s = now_s",
+        (RULES, "r7_"),
+    ),
+    _mutant(
+        "R7",
+        "the end of what is known of the epoch",
+        KNOWLEDGE,
+        "if self.record is None or now_s >= self.sure_until_s:",
+        "if self.record is None:",
+        (RULES, "r7_"),
+    ),
+    _mutant(
+        "R7",
+        "the wait before Redis is read under a new epoch",
+        WIRE,
+        "if standing is Standing.WAITING or not epoch or not self._link.up:",
+        "if not epoch or not self._link.up:",
+        (RULES, "r7_"),
+    ),
+    _mutant(
+        "R7",
+        "a sure epoch under an acknowledgement",
+        CACHE,
+        "                    if standing is Standing.SURE:\n",
+        "                    if standing is not Standing.WAITING:\n",
+        (OUTAGES, "epoch_item"),
+    ),
+    _mutant(
+        "R7",
+        "a sure epoch under LATEST",
+        REGISTRY,
+        "if fresh.stale and consistency == Consistency.LATEST:",
+        "if False:",
+        (OUTAGES, "without_dynamodb"),
+    ),
+    _mutant(
+        "R8",
+        "a flight of its own for who asks after the GET was sent",
+        REGISTRY,
+        "if flight is None or flight.sent:",
+        "if flight is None:",
+        (RULES, "r8_"),
+    ),
+    _mutant(
+        "R9",
+        "the older strong read that replaces memory",
+        ACTOR,
+        "grew_after_sent=not strong or self.grew_at_s",
+        "grew_after_sent=True or self.grew_at_s",
+        (RULES, "r9_"),
+    ),
+    _mutant(
+        "R9",
+        "the look whether memory grew since a strong read was sent",
+        ACTOR,
+        "grew_after_sent=not strong or self.grew_at_s > sent_at_s",
+        "grew_after_sent=not strong",
+        (RULES, "r9_"),
+    ),
+    _mutant(
+        "R9",
+        "the look whether a hit joins on to what is held",
+        "context/calls.py",
+        "joins and first <= have.version.number + 1:",
+        "joins:",
+        (UNIT, "calls"),
+    ),
+    _mutant(
+        "R9",
+        "VersionGone",
+        REGISTRY,
+        "        if at_least is not None and not known.version.covers(at_least):\n            raise VersionGone(",
+        "        if False:\n            raise VersionGone(",
+        (RULES, "r9_"),
+    ),
+    _mutant(
+        "R10",
+        "the maximum age",
+        GET,
+        " and age <= tonumber(ARGV[4])",
+        "",
+        (RULES, "r10_"),
+    ),
+    _mutant(
+        "R11",
+        "the seal",
+        "store/writing.py",
+        "return await self._transact([meta_put, seal],",
+        "return await self._transact([meta_put],",
+        (RULES, "r11_"),
+    ),
+    _mutant(
+        "R11",
+        "OBSERVE of a delete",
+        CACHE,
+        "        if after.foreign:\n            return Confirmed()",
+        "        if after.foreign or not after.version.number:\n            return Confirmed()",
+        (RULES, "r11_"),
+    ),
+    _mutant(
+        "R11",
+        "the incarnation at COMMIT",
+        COMMIT,
+        "if to_i < i or (to_i == i and to_t <= t and to_r <= r) then",
+        "if to_i == i and to_t <= t and to_r <= r then",
+        (RULES, "r11_"),
+    ),
+    _mutant(
+        "R11",
+        "the incarnation at FILL",
+        FILL,
+        "if to_i < fi or (to_i == fi and",
+        "if (to_i == fi and",
+        (RULES, "r11_"),
+    ),
+    _mutant(
+        "R11",
+        "the age of the window before a put",
+        REGISTRY,
+        "return self.clock.age_s() - actor.window_at_s > self.settings.window_age_s",
+        "return actor.window_at_s < 0",
+        (RULES, "r11_"),
+    ),
+    _mutant(
+        "4",
+        "the invalidation for what Redis has not confirmed",
+        CACHE,
+        "        self._debts.owe(session_id, version)\n",
+        "",
+        (OUTAGES, "available"),
+    ),
+    _mutant(
+        "4",
+        "the queue, which a reconnection drops",
+        DEBTS,
+        "is not Standing.UNSURE:\n            await self._send_all(send)\n        return epoch",
+        "is not Standing.UNSURE:\n"
+        "            for owed in self._queue.owed():\n"
+        "                self._queue.paid(*owed)\n"
+        "        return epoch",
+        (OUTAGES, "available"),
+    ),
+    _mutant(
+        "4",
+        "the queue before anything else",
+        DEBTS,
+        "is not Standing.UNSURE:\n            await self._send_all(send)\n        return epoch",
+        "is not Standing.UNSURE:\n            pass\n        return epoch",
+        (OUTAGES, "available"),
+    ),
+    _mutant(
+        "4",
+        "the raise of the epoch for what is not sent in time",
+        DEBTS,
+        "if due_at_s is not None and self._clock.monotonic_s() >= due_at_s:",
+        "if due_at_s is not None and self._queue is None:",
+        (OUTAGES, "available"),
+    ),
+    _mutant(
+        "4",
+        "the payment at the end",
+        DEBTS,
+        "        if not self._queue:\n            return\n        try:",
+        "        if True:\n            return\n        try:",
+        (OUTAGES, "available"),
+    ),
+    _mutant(
+        "4",
+        "a sure epoch under a payment",
+        DEBTS,
+        "if not self._queue.overflowed and await self._keeper.standing() is not Standing.UNSURE:",
+        "if not self._queue.overflowed:",
+        (OUTAGES, "owed"),
+    ),
+    _mutant(
+        "4",
+        "the refusal to acknowledge, under `hold`",
+        CACHE,
+        '        if self._holds:\n            raise Transient(\n                "what was written',
+        '        if False:\n            raise Transient(\n                "what was written',
+        (OUTAGES, "hold"),
+    ),
+    _mutant(
+        "4",
+        "the refusal of LATEST, under `hold`",
+        REGISTRY,
+        "        if fresh.degraded and not may_degrade:",
+        "        if False:",
+        (OUTAGES, "hold"),
+    ),
+    _mutant(
+        "4",
+        "the early refusal of LATEST, under `hold`",
+        CACHE,
+        "        if not self._link.up:\n            raise Transient(",
+        "        if False:\n            raise Transient(",
+        (OUTAGES, "hold"),
+    ),
+    _mutant(
+        "4",
+        "the limit of reads while Redis is away",
+        CACHE,
+        "                self._limiter.take(self._clock.monotonic_s())\n",
+        "                pass\n",
+        (OUTAGES, "limited"),
+    ),
+)
