@@ -13,7 +13,7 @@ ENGINE_PACKAGE := @dynoxide/linux-x64@1.2.1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check bench setup redis lock clean
+.PHONY: help demo test mutants faults check bench setup redis lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -23,6 +23,9 @@ demo: setup ## Start servers on this machine, replay chats through them, report
 
 test: setup redis ## Run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+mutants: setup ## Plant mutants of the protocol and show which check catches each
+	@$(BIN)/python tests/mutants/run.py $(ARGS)
 
 check: setup ## Lint, format and types
 	@$(BIN)/ruff check .
