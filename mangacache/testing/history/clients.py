@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from mangacache.testing.history.operations import (
     NOT_HELD,
+    SHIFT,
     WRITES,
     incarnation_of,
     meta_place,
@@ -182,7 +183,7 @@ class _Known:
 
 
 def _covers(turns_at: int, meta_at: int, token: Version) -> bool:
-    above = token.incarnation << 48
+    above = token.incarnation << SHIFT
     return turns_at >= above | token.number and meta_at >= above | token.revision
 
 

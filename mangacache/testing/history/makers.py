@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mangacache.testing.history.operations import incarnation_of, part_of, place_of, place_text
+from mangacache.testing.history.operations import SHIFT, incarnation_of, part_of, place_of, place_text
 from mangacache.testing.history.sessions import TIME, Point
 from mangacache.testing.history.violations import Component
 
@@ -56,7 +56,7 @@ def check_makers(session: SessionOperations, contents: Contents, findings: Findi
 def _lines(session: SessionOperations, contents: Contents) -> Iterable[_Line]:
     highest: dict[int, tuple[int, int]] = {}
     for _, turns_told, meta_told, _ in session.told:
-        incarnation = turns_told >> 48
+        incarnation = turns_told >> SHIFT
         parts = highest.get(incarnation)
         if parts is None:
             highest[incarnation] = turns_told, meta_told

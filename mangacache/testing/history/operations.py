@@ -97,34 +97,35 @@ def _digest(data: bytes) -> int:
 
 
 _CANONICAL: Final = msgspec.msgpack.Encoder(order="deterministic")
-_SHIFT: Final = 48
+SHIFT: Final = 48
+"""Above so many bits of a place stands its incarnation."""
 NOT_HELD: Final = 1 << 96
 """A place above all others: that of an operation in a component which it is not about."""
 
 
 def place_of(incarnation: int, part: int) -> int:
     """Return one integer that orders (incarnation, number) or (incarnation, revision), the incarnation first."""
-    return incarnation << _SHIFT | part
+    return incarnation << SHIFT | part
 
 
 def incarnation_of(place: int) -> int:
     """Return the incarnation of a place."""
-    return place >> _SHIFT
+    return place >> SHIFT
 
 
 def part_of(place: int) -> int:
     """Return the number, or the revision, of a place."""
-    return place & ((1 << _SHIFT) - 1)
+    return place & ((1 << SHIFT) - 1)
 
 
 def turns_place(version: Version) -> int:
     """Return where a version stands in the order of the list of turns."""
-    return version.incarnation << _SHIFT | version.number
+    return version.incarnation << SHIFT | version.number
 
 
 def meta_place(version: Version) -> int:
     """Return where a version stands in the order of META."""
-    return version.incarnation << _SHIFT | version.revision
+    return version.incarnation << SHIFT | version.revision
 
 
 def place_text(component: str, place: int) -> str:

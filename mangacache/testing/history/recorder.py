@@ -55,6 +55,7 @@ class HistoryRecorder:
         self._lock = threading.Lock()
         self._memory = bytearray()
         self._file: int | None = None
+        self._path = None if path is None else Path(path)
         if path is not None:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._closed = False
@@ -165,8 +166,9 @@ class HistoryRecorder:
         return self._lock
 
     def operations(self) -> list[Operation]:
-        """Return what has been recorded so far in memory; what has not ended is open."""
-        return read_recorded([(self.worker, bytes(self._memory))]).operations if self._file is None else []
+        """Return what has been recorded so far; what has not ended is open. Several recorders' lists may be joined."""
+        data = bytes(self._memory) if self._path is None else self._path.read_bytes()
+        return read_recorded([(self.worker, data)]).operations
 
     def close(self) -> None:
         """Close the file; operations under way stay open in the history."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
+from mangacache.testing.history.operations import SHIFT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -41,7 +43,7 @@ class SessionOperations:
                 states.append(operation)
             version, returned_ns = operation.version, operation.returned_ns
             if version is not None and returned_ns is not None:  # it has succeeded
-                above = version.incarnation << 48
+                above = version.incarnation << SHIFT
                 told.append((returned_ns, above | version.number, above | version.revision, operation))
         for begun in writes.values():
             begun.sort(key=_BEGIN)

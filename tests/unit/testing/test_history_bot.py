@@ -7,7 +7,6 @@ import asyncio
 from mangacache import Consistency, NewTurn, Version
 from mangacache.testing import HistoryRecorder, SeenTurn, check_history, record_state
 from mangacache.testing.history import turn_digest
-from mangacache.testing.history.reading import read_recorded
 
 LEVELS = (Consistency.LATEST, Consistency.STRONG, Consistency.SESSION, Consistency.EVENTUAL(2))
 
@@ -45,8 +44,7 @@ async def test_a_session_on_two_workers_breaks_no_promise(world):
             call.done(await one.session("s").delete())
         await talk(*workers[1], "c9", 3)
         await record_state(recorders[0], one.session("s"))
-    history = read_recorded([(recorder.worker, bytes(recorder._memory)) for recorder in recorders])
-    report = check_history(history)
+    report = check_history([operation for recorder in recorders for operation in recorder.operations()])
     assert report.clean, report.text()
     assert report.notes == ()
     assert report.outcomes == {"read ok": 27, "append ok": 54, "update ok": 27, "delete ok": 1, "state ok": 1}

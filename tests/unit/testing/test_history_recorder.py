@@ -68,6 +68,7 @@ def context(*turns, version=None, **more):
 def test_each_kind_of_operation_comes_back_as_it_was(path):
     clock = TurnedClock()
     with HistoryRecorder(path, worker="w1", clock=clock) as recorder:
+        assert recorder.operations() == []
         clock.now_s = 1.0
         call = recorder.append("s", client="c", turn_id="t1", role="user", content="x", after="1.2.3")
         clock.now_s = 2.0
@@ -81,6 +82,7 @@ def test_each_kind_of_operation_comes_back_as_it_was(path):
         read.done(context(turn(2), turn(3), stale=True))
         recorder.state("s").saw(Version(1, 1, 1), [turn(1)], source="dynamodb")
     history = read_history(path)
+    assert recorder.operations() == history.operations
     closed, active = meta_digest(updated.meta), meta_digest(context(turn(3)).meta)
     same = {"session": "s", "client": "c", "worker": "w1", "invoked_ns": 2 * 10**9, "returned_ns": 2 * 10**9}
     ok = {**same, "outcome": "ok"}
