@@ -120,7 +120,7 @@ class Actor:
             What is known now.
         """
         before = self.known
-        self.known = joined(before, read, grew_after_sent=not strong or self.grew_at_s > sent_at_s)
+        self.known = joined(before, read, grew_after_sent=not strong or self.grew_at_s >= sent_at_s)
         if before is None:
             self.first_version = self.known.version
         if before is None or self.known.version != before.version:

@@ -68,7 +68,7 @@ MUTANTS = (
         "store/append.py",
         "            self._learn(known.turns)\n            if self._search_after",
         "            if self._search_after",
-        (RULES, "r1_"),
+        (RULES, "r1_ and valkey"),
     ),
     _mutant(
         "R1",
@@ -80,7 +80,7 @@ MUTANTS = (
         '                if place.startswith("TURN#"):\n'
         '                    following = {"S": f"{place[:-10]}{int(place[-10:]) + 1:010d}"}\n'
         '                    parameters = {**parameters, "Item": {**parameters["Item"], "SK": following}}\n',
-        (RULES, "r1_"),
+        (RULES, "r1_ and valkey"),
     ),
     _mutant(
         "R2",
@@ -88,7 +88,7 @@ MUTANTS = (
         REGISTRY,
         "known.foreign or consistency in (Consistency.STRONG, Consistency.LATEST):\n            return False",
         "known.foreign or consistency == Consistency.STRONG:\n            return False",
-        (RULES, "r2_"),
+        (RULES, "r2_ and valkey"),
     ),
     _mutant(
         "R2",
@@ -96,7 +96,7 @@ MUTANTS = (
         REGISTRY,
         "if self.clock.age_s() - actor.validated_at_s > limit_s:",
         "if actor.validated_at_s < 0:",
-        (RULES, "r2_"),
+        (RULES, "r2_ and valkey"),
     ),
     _mutant(
         "R2",
@@ -104,7 +104,7 @@ MUTANTS = (
         REGISTRY,
         "actor.validated_at_s = max(actor.validated_at_s, found.sent_age_s)",
         "actor.validated_at_s = self.clock.age_s()",
-        (RULES, "r2_"),
+        (RULES, "r2_ and valkey"),
     ),
     _mutant(
         "R2",
@@ -112,7 +112,7 @@ MUTANTS = (
         REGISTRY,
         "return at_least is None or known.version.covers(at_least)",
         "return True",
-        (RULES, "r2_"),
+        (RULES, "r2_ and valkey"),
     ),
     _mutant(
         "R2",
@@ -120,7 +120,7 @@ MUTANTS = (
         REGISTRY,
         "least = flight.least.join(have.version) if have is not None and not have.foreign else flight.least",
         "least = flight.least",
-        (RULES, "r2_"),
+        (RULES, "r2_ and valkey"),
         quick=True,
     ),
     _mutant(
@@ -129,7 +129,7 @@ MUTANTS = (
         REGISTRY,
         "            flight.least = flight.least.join(at_least)\n",
         "            pass\n",
-        (RULES, "r2_"),
+        (RULES, "r2_ and valkey"),
     ),
     _mutant(
         "R2",
@@ -137,7 +137,7 @@ MUTANTS = (
         GET,
         "local enough = least_i < i or",
         "local enough = true or",
-        (RULES, "r2_"),
+        (RULES, "r2_ and valkey"),
     ),
     _mutant(
         "R3",
@@ -145,7 +145,7 @@ MUTANTS = (
         READING,
         "told = yield Observe(snapshot.version)\n    return Reading(",
         "told = None\n    return Reading(",
-        (RULES, "r3_"),
+        (RULES, "r3_ and valkey"),
         quick=True,
     ),
     _mutant(
@@ -154,7 +154,7 @@ MUTANTS = (
         FILL,
         "  if to_i > i or (to_i == i and (to_t > t or to_r > r)) then redis.call('DEL', key) end\n",
         "",
-        (RULES, "r3_"),
+        (RULES, "r3_ and valkey"),
     ),
     _mutant(
         "R3",
@@ -162,7 +162,7 @@ MUTANTS = (
         READING,
         "        told = yield Observe(snapshot.version)\n        return",
         "        told = None\n        return",
-        (RULES, "r3_"),
+        (RULES, "r3_ and valkey"),
     ),
     Mutant(
         "R4",
@@ -175,7 +175,7 @@ MUTANTS = (
                 "local fi, ft, fr = tonumber(h[5]) or -1, tonumber(h[6]) or -1, tonumber(h[7]) or -1",
             ),
         ),
-        ((RULES, "r4_"),),
+        ((RULES, "r4_ and valkey"),),
     ),
     _mutant(
         "R4",
@@ -183,7 +183,7 @@ MUTANTS = (
         FILL,
         "  if to_i < fi or (to_i == fi and (to_t < ft or to_r < fr)) then return 'overtaken' end\n",
         "",
-        (RULES, "r4_"),
+        (RULES, "r4_ and valkey"),
         quick=True,
     ),
     _mutant(
@@ -192,7 +192,7 @@ MUTANTS = (
         FILL,
         "(to_t < ft or to_r < fr)",
         "(to_t < ft or (to_t == ft and to_r < fr))",
-        (RULES, "r4_"),
+        (RULES, "r4_ and valkey"),
     ),
     _mutant(
         "R4",
@@ -200,7 +200,7 @@ MUTANTS = (
         READING,
         "        yield Release(lease)\n        raise",
         "        raise",
-        (RULES, "r4_"),
+        (RULES, "r4_ and valkey"),
     ),
     _mutant(
         "R5",
@@ -208,7 +208,7 @@ MUTANTS = (
         REGISTRY,
         COMMITS,
         UNSAID,
-        (RULES, "r5_"),
+        (RULES, "r5_ and valkey"),
     ),
     _mutant(
         "R5",
@@ -217,7 +217,7 @@ MUTANTS = (
         COMMITS,
         f"{UNSAID}\n                later = self._tier.commit(session_id, base=base, after=after)\n"
         "                self._tasks.start(later, name='commit')",
-        (RULES, "r5_"),
+        (RULES, "r5_ and valkey"),
         quick=True,
     ),
     _mutant(
@@ -234,7 +234,7 @@ MUTANTS = (
         CACHE,
         "if now_s - lost_at_s >= self._commit_retry_s or",
         "if now_s - lost_at_s >= 0 or",
-        (RULES, "r5_"),
+        (RULES, "r5_ and valkey"),
     ),
     _mutant(
         "R5",
@@ -242,7 +242,7 @@ MUTANTS = (
         "context/calls.py",
         "known = 0 if base is None or begun else base.version.number",
         "known = version.number - 1",
-        (RULES, "r5_"),
+        (RULES, "r5_ and valkey"),
     ),
     _mutant(
         "R5",
@@ -250,7 +250,7 @@ MUTANTS = (
         COMMIT,
         " and count > 0 and first <= t + 1)",
         " and count > 0)",
-        (RULES, "r5_"),
+        (RULES, "r5_ and valkey"),
     ),
     _mutant(
         "R5",
@@ -258,7 +258,7 @@ MUTANTS = (
         COMMIT,
         "if not holds_turns or (to_r > r and meta == '') then",
         "if not holds_turns then",
-        (RULES, "r5_"),
+        (RULES, "r5_ and valkey"),
     ),
     _mutant(
         "R6",
@@ -282,7 +282,7 @@ MUTANTS = (
         WIRE,
         "        if self._keeper.epoch != epoch:\n            raise Moved\n        return reply",
         "        return reply",
-        (RULES, "r6_"),
+        (RULES, "r6_ and valkey"),
     ),
     Mutant(
         "R6",
@@ -295,7 +295,7 @@ MUTANTS = (
                 "arguments, epoch=lease.epoch)\n        except Moved:\n            return Overtaken()",
             ),
         ),
-        ((RULES, "r6_"),),
+        ((RULES, "r6_ and valkey"),),
     ),
     _mutant(
         "R7",
@@ -303,7 +303,7 @@ MUTANTS = (
         KNOWLEDGE,
         "self.waits_until_s = now_s if record.settled else now_s + PERIOD_S",
         "self.waits_until_s = now_s",
-        (RULES, "r7_"),
+        (RULES, "r7_ and valkey"),
     ),
     _mutant(
         "R7",
@@ -311,7 +311,7 @@ MUTANTS = (
         KNOWLEDGE,
         "if self.record is None or now_s >= self.sure_until_s:",
         "if self.record is None:",
-        (RULES, "r7_"),
+        (RULES, "r7_ and valkey"),
     ),
     _mutant(
         "R7",
@@ -319,7 +319,7 @@ MUTANTS = (
         WIRE,
         "if standing is Standing.WAITING or not epoch or not self._link.up:",
         "if not epoch or not self._link.up:",
-        (RULES, "r7_"),
+        (RULES, "r7_ and valkey"),
     ),
     _mutant(
         "R7",
@@ -343,7 +343,7 @@ MUTANTS = (
         REGISTRY,
         "if flight is None or flight.sent:",
         "if flight is None:",
-        (RULES, "r8_"),
+        (RULES, "r8_ and valkey"),
     ),
     _mutant(
         "R9",
@@ -351,15 +351,15 @@ MUTANTS = (
         ACTOR,
         "grew_after_sent=not strong or self.grew_at_s",
         "grew_after_sent=True or self.grew_at_s",
-        (RULES, "r9_"),
+        (RULES, "r9_ and valkey"),
     ),
     _mutant(
         "R9",
         "the look whether memory grew since a strong read was sent",
         ACTOR,
-        "grew_after_sent=not strong or self.grew_at_s > sent_at_s",
+        "grew_after_sent=not strong or self.grew_at_s >= sent_at_s",
         "grew_after_sent=not strong",
-        (RULES, "r9_"),
+        (RULES, "r9_ and valkey"),
     ),
     _mutant(
         "R9",
@@ -375,7 +375,7 @@ MUTANTS = (
         REGISTRY,
         "        if at_least is not None and not known.version.covers(at_least):\n            raise VersionGone(",
         "        if False:\n            raise VersionGone(",
-        (RULES, "r9_"),
+        (RULES, "r9_ and valkey"),
     ),
     _mutant(
         "R10",
@@ -383,7 +383,7 @@ MUTANTS = (
         GET,
         " and age <= tonumber(ARGV[4])",
         "",
-        (RULES, "r10_"),
+        (RULES, "r10_ and valkey"),
     ),
     _mutant(
         "R11",
@@ -391,7 +391,7 @@ MUTANTS = (
         "store/writing.py",
         "return await self._transact([meta_put, seal],",
         "return await self._transact([meta_put],",
-        (RULES, "r11_"),
+        (RULES, "r11_ and valkey"),
     ),
     _mutant(
         "R11",
@@ -399,7 +399,7 @@ MUTANTS = (
         CACHE,
         "        if after.foreign:\n            return Confirmed()",
         "        if after.foreign or not after.version.number:\n            return Confirmed()",
-        (RULES, "r11_"),
+        (RULES, "r11_ and valkey"),
     ),
     _mutant(
         "R11",
@@ -407,7 +407,7 @@ MUTANTS = (
         COMMIT,
         "if to_i < i or (to_i == i and to_t <= t and to_r <= r) then",
         "if to_i == i and to_t <= t and to_r <= r then",
-        (RULES, "r11_"),
+        (RULES, "r11_ and valkey"),
     ),
     _mutant(
         "R11",
@@ -415,7 +415,7 @@ MUTANTS = (
         FILL,
         "if to_i < fi or (to_i == fi and",
         "if (to_i == fi and",
-        (RULES, "r11_"),
+        (RULES, "r11_ and valkey"),
     ),
     _mutant(
         "R11",
@@ -423,7 +423,7 @@ MUTANTS = (
         REGISTRY,
         "return self.clock.age_s() - actor.window_at_s > self.settings.window_age_s",
         "return actor.window_at_s < 0",
-        (RULES, "r11_"),
+        (RULES, "r11_ and valkey"),
     ),
     _mutant(
         "4",

@@ -55,7 +55,9 @@ def test_the_quick_mutants_are_caught(tmp_path):
 
 def test_a_change_that_takes_nothing_away_survives():
     """Else whatever is planted would count as caught."""
-    harmless = Mutant("R10", "nothing", GET, (("local key = KEYS[1]", "local key = KEYS[1] "),), ((RULES, "r10_"),))
+    harmless = Mutant(
+        "R10", "nothing", GET, (("local key = KEYS[1]", "local key = KEYS[1] "),), ((RULES, "r10_ and valkey"),)
+    )
     outcome = asyncio.run(tried(harmless, harmless.tests))
     assert outcome.passed, outcome.said
     assert (outcome.tests, outcome.failed) == (2, "")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from mangacache.redis import Admission, Link, Script, Server
     from mangacache.store import Transport
+    from mangacache.testing.redis import MemoryRedis
 
 READS = ("GetItem", "Query", "BatchGetItem", "TransactGetItems", "Scan")
 GUARD_S = float(os.environ.get("MANGACACHE_TEST_GUARD_S", HANG_GUARD_S))  # short where a test is expected to hang
@@ -270,15 +271,34 @@ class Worker:
         await until(lambda: self.tier._keeper.epoch >= epoch, f"epoch {epoch} is learned")
 
 
+class InMemory:
+    """What tests ask of a client of their own, of the double of Redis."""
+
+    def __init__(self, double: MemoryRedis) -> None:
+        self.double = double
+
+    async def delete(self, key: str) -> int:
+        return self.double._primary.db.delete(key)
+
+    async def hgetall(self, key: str) -> dict[bytes, bytes]:
+        return self.double.hash(key)
+
+    async def hget(self, key: str, field: str) -> bytes | None:
+        return self.double.hash(key).get(field.encode())
+
+    async def hincrby(self, key: str, field: str, by: int) -> None:
+        self.double._primary.db.hset(key, {field: int(self.double.hash(key)[field.encode()]) + by})
+
+
 class Fleet:
     """A table, a Redis, and the workers between them.
 
     Attributes:
         clock: of every worker.
-        redis: a client of the test's own.
+        redis: a client of the test's own, of the server at `port` or of the double.
     """
 
-    def __init__(self, world: World, port: int, redis: Redis) -> None:
+    def __init__(self, world: World, redis: Redis | InMemory, *, port: int = 0) -> None:
         self._world = world
         self.port = port
         self.redis = redis
@@ -299,7 +319,7 @@ class Fleet:
         clock = clock if clock is not None else self.clock
         settings = self._world.settings.replace(
             **{
-                "redis_endpoint": f"redis://127.0.0.1:{port or self.port}",
+                "redis_endpoint": f"redis://127.0.0.1:{port or self.port or 1}",
                 "key_prefix": self.prefix,
                 "redis_timeout_s": 5.0,  # a machine that is busy with other tests is no outage
                 **changes,
@@ -307,7 +327,7 @@ class Fleet:
         )
         async with self._world.transport() as transport:
             table = Counted(transport)
-            tap = Tap(RedisPyLink(settings, clock=clock, random=system_random(), telemetry=Telemetry()))
+            tap = Tap(self._link(settings, clock))
             async with MangaCache.open(settings, clock=clock, transport=table, link=tap) as cache:
                 try:
                     yield Worker(cache, tap, table)
@@ -315,6 +335,11 @@ class Fleet:
                     for gate in tuple(_HELD):  # else closing would wait for what the failed test will not open
                         gate.opened.set()
                     raise
+
+    def _link(self, settings: Settings, clock: SystemClock) -> Link:
+        if isinstance(self.redis, InMemory):
+            return self.redis.double.link(clock=clock, timeout_s=settings.redis_timeout_s)
+        return RedisPyLink(settings, clock=clock, random=system_random(), telemetry=Telemetry())
 
     @asynccontextmanager
     async def workers(self, count: int = 2, **changes: Any) -> AsyncIterator[list[Worker]]:
@@ -346,7 +371,7 @@ class Fleet:
 async def fleet_on(world: World, port: int) -> AsyncIterator[Fleet]:
     """Workers on a table, and on the Redis at a port of this machine."""
     async with Redis(host="127.0.0.1", port=port) as redis:
-        yield Fleet(world, port, redis)
+        yield Fleet(world, redis, port=port)
 
 
 async def table_in_memory() -> World:

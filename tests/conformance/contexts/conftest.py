@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from fleet import Fleet, fleet_on, table_in_memory
+from fleet import Fleet, InMemory, fleet_on, table_in_memory
 from mangatest import LoopThread
 from redis import Redis as SyncRedis
 
 from mangacache.local.valkey import valkey_process
+from mangacache.testing.redis import MemoryRedis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -60,6 +61,18 @@ async def memory_fleet(memory_world: World, valkey_port: int) -> AsyncIterator[F
     """Workers on the in-memory table and the Redis that the suite shares."""
     async with fleet_on(memory_world, valkey_port) as made:
         yield made
+
+
+@pytest.fixture(params=["double", "valkey"])
+async def either_fleet(request: pytest.FixtureRequest, memory_world: World) -> AsyncIterator[Fleet]:
+    """Workers on the in-memory table, on the double of Redis and on a real one: the same cases hold."""
+    if request.param == "valkey":
+        async with fleet_on(memory_world, request.getfixturevalue("valkey_port")) as made:
+            yield made
+        return
+    double = MemoryRedis()
+    yield Fleet(memory_world, InMemory(double))
+    assert [key for key in double.keys() if double.ttl_ms(key) == -1] == []  # noqa: SIM118 - it is no mapping
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ A_MOMENT_S = 0.05
 
 
 @pytest.fixture
-def fleet(memory_fleet):
+def fleet(either_fleet):
     """What happens here happens between the workers and Redis: the double of DynamoDB will do."""
-    return memory_fleet
+    return either_fleet
 
 
 async def _still_waits(task):
