@@ -6,6 +6,7 @@ from contextmodel.rules import Rules
 from contextmodel.world import Case
 
 ALL = Rules()
+IN_PLACE = Rules(begins_in_place=True)
 APPEND = (("a",), ())
 APPENDS = (("a",), ("b",))
 WITH_META = (("a",), ("META",))
@@ -14,8 +15,8 @@ BEGUN_AGAIN = ((), ("DELETE", "b"))
 RACED = (("a",), ("DELETE", "b"))
 SAME_TURN = (("a",), ("a", "b"))
 LATEST = ("LATEST",)
+MIXED = ("LATEST", "SESSION")
 WITH_STRONG = ("LATEST", "STRONG")
-CLIENT = ("LATEST", "SESSION")
 LOCAL = frozenset({"lost", "reply lost", "late", "crash"})
 ONCE = frozenset({"late", "reply lost", "crash"})
 
@@ -30,9 +31,11 @@ HOLDS = {
     "no fault: 2 appends, STRONG": _case(APPENDS, levels=WITH_STRONG),
     "no fault: append + META": _case(WITH_META),
     "no fault: 2 appends, memory grows late": _case(APPENDS, levels=WITH_STRONG, learns_early=False),
+    "no fault: 2 appends, SESSION beside LATEST": _case(APPENDS, levels=MIXED),
     "no fault: 2 appends, GETs under way": _case(APPENDS, sends_apart=True),
     "1 local fault: append, STRONG": _case(APPEND, *LOCAL, levels=WITH_STRONG),
     "1 lost reply: append + META, 1 reader": _case(WITH_META, "reply lost", "late", readers=(0,)),
+    "1 local fault: append, SESSION beside LATEST": _case(APPEND, *LOCAL, levels=MIXED),
     "2 local faults: append": _case(APPEND, *LOCAL, budget=2, evictions=False),
     "link cut: HOLD, STRONG": _case(APPEND, "cut", levels=WITH_STRONG),
     "Redis stalls for all: HOLD, STRONG": _case(APPEND, "stall", levels=WITH_STRONG),
@@ -51,16 +54,18 @@ HOLDS = {
     "delete + append": _case((("a",), ("DELETE",)), levels=LATEST),
     "delete, begun again, 1 local fault": _case(BEGUN_AGAIN, *LOCAL, readers=(0,), evictions=False),
     "delete + append, begun again, 1 reader": _case(RACED, readers=(0,), levels=WITH_STRONG),
+    "delete + append, begun again in place, 1 reader": _case(RACED, readers=(0,), levels=WITH_STRONG, rules=IN_PLACE),
+    "delete, begun again in place, 1 local fault": _case(BEGUN_AGAIN, *LOCAL, readers=(0,), rules=IN_PLACE),
     "same turn_id by both, 1 fault": _case(SAME_TURN, *ONCE, readers=(0,)),
     "same turn_id by both, 2 faults": _case((("a",), ("a",)), *ONCE, readers=(0,), budget=2, evictions=False),
     "same turn_id by both, retried after Transient": _case((("a", "a"), ("a",)), "cut", evictions=False),
     "tokens, AVAILABLE: 3 faults, append": _case(
-        APPEND, *LOCAL, "cut", readers=(-1,), levels=CLIENT, available=True, budget=3, evictions=False
+        APPEND, *LOCAL, "cut", readers=(-1,), levels=MIXED, available=True, budget=3, evictions=False
     ),
     "tokens, AVAILABLE: failover without any epoch": _case(
-        APPENDS, "failover", readers=(-1,), levels=CLIENT, rules=ALL.without("identity"), checks_latest=False
+        APPENDS, "failover", readers=(-1,), levels=MIXED, rules=ALL.without("identity"), checks_latest=False
     ),
-    "tokens: delete, begun again": _case(BEGUN_AGAIN, "cut", readers=(-1,), levels=CLIENT, available=True),
+    "tokens: delete, begun again": _case(BEGUN_AGAIN, "cut", readers=(-1,), levels=MIXED, available=True),
     "AVAILABLE: link cut, LATEST where promised": _case(APPEND, "cut", available=True, levels=WITH_STRONG),
     "AVAILABLE: link cut, epoch raised": _case(
         APPEND, "cut", available=True, epochs=2, raises_epoch=True, evictions=False
@@ -93,12 +98,19 @@ LARGER = {
     ),
     "delete + append, begun again": _case(RACED),
     "delete + append, 1 local fault": _case((("a",), ("DELETE",)), *LOCAL),
+    "delete + append, begun again in place": _case(RACED, rules=IN_PLACE, evictions=False),
+    "delete, begun again in place, 1 local fault, 2 readers": _case(
+        BEGUN_AGAIN, *LOCAL, rules=IN_PLACE, evictions=False
+    ),
+    "AVAILABLE: link cut, begun again in place": _case(
+        BEGUN_AGAIN, "cut", available=True, rules=IN_PLACE, evictions=False
+    ),
     "same turn_id by both, 3 faults": _case(SAME_TURN, *ONCE, readers=(0,), budget=3, evictions=False),
     "tokens, AVAILABLE: 3 faults, evictions": _case(
-        APPEND, *LOCAL, "cut", readers=(-1,), levels=CLIENT, available=True, budget=3
+        APPEND, *LOCAL, "cut", readers=(-1,), levels=MIXED, available=True, budget=3
     ),
     "tokens, AVAILABLE: 2 faults, 2 appends": _case(
-        APPENDS, *LOCAL, "cut", readers=(-1,), levels=CLIENT, available=True, budget=2, evictions=False
+        APPENDS, *LOCAL, "cut", readers=(-1,), levels=MIXED, available=True, budget=2, evictions=False
     ),
     "tokens and readers: failover without any epoch": _case(
         APPEND, "failover", readers=(-1, 0, 1), rules=ALL.without("identity"), checks_latest=False
@@ -150,7 +162,9 @@ WITHOUT = {
     "least": _case(APPENDS),
     "ask_redis": _case(APPENDS),
     "own_flight": _case(APPEND),
+    "own_read": _case(APPEND),
     "same_is_have": _case(APPENDS, sends_apart=True),
+    "confirmed_memory": _case(APPEND, levels=MIXED),
     "token": _case(APPEND, readers=(-1,), levels=("SESSION",)),
     "turn_id": _case((("a",), ("a",))),
     "turn_id_shown": _case((("a",), ("a",))),

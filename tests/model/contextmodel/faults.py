@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextmodel.scripts import FILLING, FULL, commit, fill
-from contextmodel.versions import show
+from contextmodel.versions import LOWEST, show
 from contextmodel.world import FAULT, IDLE, PLAIN, Wrong, put, stored
 from contextmodel.writing import put_item
 
@@ -54,6 +54,7 @@ def crashed(case, world, worker):
         writers=put(world.writers, worker, task),
         readers=readers,
         memories=put(world.memories, worker, None),
+        sure=put(world.sure, worker, LOWEST),
         queues=put(world.queues, worker, None),
         promised=world.promised and not lost,
         budget=world.budget - 1,

@@ -32,7 +32,9 @@ def _rows(page, cases, larger, states_of):
     run = within(cases, larger)
     for name in {**cases, **larger}:
         if name in run:
-            yield row(name, states_of(run[name]))
+            line = row(name, states_of(run[name]))
+            print(line, flush=True)
+            yield line
         else:
             old = re.search(rf"^\| {re.escape(name)} \| .*$", page, re.MULTILINE)
             yield old[0] if old else row(name, 0)

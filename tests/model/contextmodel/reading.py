@@ -17,6 +17,7 @@ from contextmodel.world import (
     PLAIN,
     Wrong,
     completed,
+    confirmed,
     judged,
     learn,
     place,
@@ -75,9 +76,22 @@ def _begin(case, world, reader, worker):
             yield from _get(case, world, reader, worker, since)
     if "STRONG" in case.asks[reader]:
         yield from _turns(case, world, reader, ("turns", worker, since, None))
-    if "SESSION" in case.asks[reader] and memory is not None and (covers(memory, since) or not case.rules.token):
-        answer = _answered(case, world, reader, (worker, since, memory), "memory answers")
-        yield f"{case.names[reader]} at w{worker}: memory answers {show(memory)}", answer, PLAIN
+    if "SESSION" in case.asks[reader] and memory is not None:
+        yield from _from_memory(case, world, reader, worker)
+
+
+def _from_memory(case, world, reader, worker):
+    """SESSION: what the worker knows, if it satisfies the token; to who has none only what Redis has confirmed."""
+    memory = world.memories[worker]
+    name = f"{case.names[reader]} at SESSION: memory answers {show(memory)}"
+    if _is_client(case, reader):
+        name = f"{case.names[reader]} at w{worker}: memory answers {show(memory)}"
+        if covers(memory, world.token) or not case.rules.token:
+            answer = _answered(case, world, reader, (worker, world.token, memory), "memory answers")
+            yield name, answer, PLAIN
+    elif world.sure[worker] == memory or not case.rules.confirmed_memory:
+        answer = _answered(case, world, reader, (worker, LOWEST, memory), "memory answers")
+        yield name, answer, PLAIN
 
 
 def _get(case, world, reader, worker, since):
@@ -109,6 +123,8 @@ def _executed(case, world, reader, request):
             lost = _go(world, reader, ("get", worker, since), redis=nobody, budget=world.budget - 1)
             yield f"{name}: lease, its reply lost", lost, FAULT
     elif answer is BUSY:
+        if not case.rules.own_read:
+            yield from _filler_s(case, world, reader, worker, since)
         yield from _turns(case, world, reader, ("turns", worker, since, None), busy=True)
     elif answer is HIT and not found[2]:
         yield f"{name}: hit {show(found[1])}", Wrong("the content is not what the version says"), PLAIN
@@ -118,6 +134,13 @@ def _executed(case, world, reader, request):
             version = world.memories[worker]
         ended = _answered(case, asked, reader, (worker, since, version), answer)
         yield f"{name}: {answer} {show(version)}", ended, ANSWER if covers(version, world.done) else PLAIN
+
+
+def _filler_s(case, world, reader, worker, since):
+    for task in world.readers:
+        if task[0] == "fill":
+            ended = _answered(case, world, reader, (worker, since, task[4]), "taken from the filler")
+            yield f"{case.names[reader]} is told busy and takes the filler's {show(task[4])}", ended, PLAIN
 
 
 def _cut_off(case, world, reader, worker, since):
@@ -246,10 +269,8 @@ def _answered(case, world, reader, answer, what):
     memories = learn(case, world, worker, version)
     if _is_client(case, reader):
         return _go(world, reader, IDLE, memories=memories, token=join(world.token, version))
-    done = world.done
-    if what != "memory answers" or not case.rules.ask_redis:
-        done = completed(case, world, version)
-    return _go(world, reader, IDLE, memories=memories, done=done)
+    sure = world.sure if what == "memory answers" else confirmed(case, world, worker, version)
+    return _go(world, reader, IDLE, memories=memories, sure=sure, done=completed(case, world, version))
 
 
 def _fresh_lease(world):

@@ -25,8 +25,10 @@ class Rules:
         least: R2, GET asks for at least what this worker and the token know.
         ask_redis: R2, LATEST asks Redis before it answers.
         own_flight: R8, a reader joins only a flight whose GET has not been sent.
+        own_read: R8, a reader that is told `busy` never takes what the filler has read.
         same_is_have: a reader that is told `same` returns what it had when it asked, not what is known since.
         replace_memory: R9, a strong read below the memory replaces it.
+        confirmed_memory: R2, at SESSION the memory answers only what Redis has confirmed to this worker.
         token: each tier's answer is checked against the token.
         turn_id: R1, an append looks for its turn_id in the window.
         turn_id_shown: R1, it looks for it in what a collision shows too.
@@ -49,6 +51,8 @@ class Rules:
         have_incarnation: GET compares the incarnation of what the reader has.
         join_incarnation: a join takes the higher incarnation whole.
         reread: R4, turns of another incarnation than META's are read again.
+        begins_in_place: no rule but an improvement: a COMMIT of a higher incarnation that carries all of it, turns from
+            the first one and META, replaces the content instead of deleting it.
     """
 
     commit_before_ack: bool = True
@@ -66,8 +70,10 @@ class Rules:
     least: bool = True
     ask_redis: bool = True
     own_flight: bool = True
+    own_read: bool = True
     same_is_have: bool = True
     replace_memory: bool = True
+    confirmed_memory: bool = True
     token: bool = True
     turn_id: bool = True
     turn_id_shown: bool = True
@@ -90,6 +96,7 @@ class Rules:
     have_incarnation: bool = True
     join_incarnation: bool = True
     reread: bool = True
+    begins_in_place: bool = False
 
     def without(self, *names):
         """Return the rules with these taken out."""

@@ -77,7 +77,9 @@ def commit(rules, found, version, first, *, meta):
 def _written(rules, found, version, first, *, meta, lives):
     there = found[1]
     if lives and version[0] != there[0]:
-        return None if version[0] > there[0] else found
+        begins = rules.begins_in_place and first == 1 and meta
+        higher = (FULL, version, True, True) if begins else None
+        return higher if version[0] > there[0] else found
     grows, raises = version[1] > there[1], version[2] > there[2]
     if not (grows or raises):
         return found

@@ -48,6 +48,7 @@ class World(NamedTuple):
         phase: of Redis: 0 one primary, 1 the replica no longer follows, 2 failed over, 3 split, 4 over and back.
         links: of each worker.
         memories: the version each worker holds; None where it holds nothing.
+        sure: what Redis has confirmed of it; kept only where SESSION is asked for without a token.
         queues: invalidations not sent yet, one a worker.
         writers: a task each.
         readers: a task each.
@@ -65,6 +66,7 @@ class World(NamedTuple):
     phase: int
     links: tuple
     memories: tuple
+    sure: tuple
     queues: tuple
     writers: tuple
     readers: tuple
@@ -139,6 +141,11 @@ class Case:
         return self.levels if isinstance(self.levels[0], tuple) else (self.levels,) * len(self.readers)
 
     @cached_property
+    def keeps_sure(self):
+        """Whether it matters what of a worker's memory has been confirmed."""
+        return any("SESSION" in asked and worker >= 0 for asked, worker in zip(self.asks, self.readers, strict=True))
+
+    @cached_property
     def acks_unconfirmed(self):
         """Whether an append is acknowledged that Redis has not confirmed."""
         return self.available or not self.rules.hold
@@ -173,6 +180,7 @@ class Case:
             phase=0,
             links=(Link(),) * workers,
             memories=((1, 0, 0),) * workers,
+            sure=((1, 0, 0) if self.keeps_sure else LOWEST,) * workers,
             queues=(None,) * workers,
             writers=((*IDLE, 0),) * workers,
             readers=(IDLE,) * len(self.readers),
@@ -236,6 +244,11 @@ def promise(case, world):
 def completed(case, world, version):
     """Return `done` when an operation has returned a version."""
     return join(world.done, version) if case.checks_latest else LOWEST
+
+
+def confirmed(case, world, worker, version):
+    """Return `sure` when Redis has confirmed a version to a worker."""
+    return put(world.sure, worker, join(world.sure[worker], version)) if case.keeps_sure else world.sure
 
 
 def judged(case, world, version, least, what):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextmodel.scripts import commit
 from contextmodel.versions import LOWEST, covers, join, show
-from contextmodel.world import FAULT, PLAIN, Wrong, completed, learn, place, promise, put, sent_late, stored
+from contextmodel.world import FAULT, PLAIN, Wrong, completed, confirmed, learn, place, promise, put, sent_late, stored
 
 
 def writer_steps(case, world, worker):
@@ -268,4 +268,11 @@ def _acked(case, world, worker, task):
     if case.checks_latest and not covers(stored(world), version):
         return Wrong(f"acked {show(version)}, which is not stored: that is {show(stored(world))}")
     token = join(world.token, version) if -1 in case.readers else LOWEST
-    return _go(world, worker, ("idle", n + 1), done=completed(case, world, version), token=token)
+    return _go(
+        world,
+        worker,
+        ("idle", n + 1),
+        done=completed(case, world, version),
+        token=token,
+        sure=confirmed(case, world, worker, version),
+    )
