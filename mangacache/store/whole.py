@@ -22,6 +22,8 @@ _ERRORS_FROM: Final = 300
 def refuse_what_is_not_whole(response_dict: dict[str, Any], **_: Any) -> None:
     """Refuse a body that is not of its checksum, or without one is no JSON; hears `EVENT`.
 
+    What a proxy says in its own form, with a status of its own, is left to the client.
+
     Raises:
         ChecksumError, HTTPClientError: the answer is to count as none.
     """
@@ -29,7 +31,7 @@ def refuse_what_is_not_whole(response_dict: dict[str, Any], **_: Any) -> None:
     if expected is not None:
         if expected != (actual := str(crc32(body))):
             raise ChecksumError(checksum_type="crc32", expected_checksum=expected, actual_checksum=actual)
-    elif response_dict["status_code"] < _ERRORS_FROM:
+    elif response_dict["status_code"] < _ERRORS_FROM or body.lstrip().startswith(b"{"):
         try:
             msgspec.json.decode(body)
         except msgspec.DecodeError as error:

@@ -90,6 +90,12 @@ async def changed_refusal(exchange: Exchange) -> None:
     await exchange.write(refusal.head() + refusal.body.replace(b'"x"', b'"y"'))
 
 
+async def shortened_refusal(exchange: Exchange) -> None:
+    refusal = Answer.error("ConditionalCheckFailedException", Item={"PK": {"S": "x"}})
+    kept = refusal.body[:-2]
+    await exchange.write(refusal.head(Content_Length=str(len(kept)), x_amz_crc32="") + kept)
+
+
 async def html_that_says_200(exchange: Exchange) -> None:
     """What a captive portal or a proxy's own page is."""
     await exchange.write(Answer(200, b"<html>Please sign in</html>").head(x_amz_crc32="", Content_Type="text/html"))
@@ -172,7 +178,7 @@ UNANSWERED: dict[str, Fault] = {
     for fault in (
         lost, lost_quietly, done_and_reset, done_and_closed, cut_in_status, cut_in_head, cut_in_body, reset_in_body,
         shortened, shortened_unsummed, wrong_checksum, checksum_that_is_none, changed_on_the_way, changed_refusal,
-        html_that_says_200,
+        shortened_refusal, html_that_says_200,
         internal_error, done_and_internal_error, unavailable, bad_gateway, garbage, garbage_without_end, huge_header,
         headers_without_end, length_that_is_none,
     )
