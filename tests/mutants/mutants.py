@@ -208,7 +208,7 @@ MUTANTS = (
         REGISTRY,
         COMMITS,
         UNSAID,
-        (RULES, "r5_ and valkey"),
+        (RULES, "latest_asks and valkey"),
     ),
     _mutant(
         "R5",

@@ -24,7 +24,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mutants import MUTANTS
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "mutants.md"
 END_WITHIN_S = 240
+_TABLE = "<!-- the table of `make mutants ARGS=--page` -->\n"
+_END = "<!-- its end -->\n"
 _LEFT_OUT = shutil.ignore_patterns(".hypothesis", ".pytest_cache")
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?::)?(\S+)", re.MULTILINE)
 
@@ -47,24 +50,23 @@ class Outcome:
     said: str
 
 
-def planted(folder, mutant):
+def planted(folder, mutant, *, source=ROOT):
     """Copy what the tests need into a folder, with a mutant in it; None is none."""
-    for name in ("mangacache", "tests", "pyproject.toml", "README.md"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=_LEFT_OUT)
+    for name in ("mangacache", "tests", "pyproject.toml"):
+        if (source / name).is_dir():
+            shutil.copytree(source / name, folder / name, ignore=_LEFT_OUT)
         else:
-            shutil.copy2(source, folder / name)
+            shutil.copy2(source / name, folder / name)
     if mutant is not None:
         path = folder / "mangacache" / mutant.file
         path.write_text(mutant.applied(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-async def tried(mutant, tests):
+async def tried(mutant, tests, *, source=ROOT):
     """Run tests on a copy with a mutant in it, until the first one fails."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mangacache-mutant-", ignore_cleanup_errors=True) as folder:
-        planted(Path(folder), mutant)
+        planted(Path(folder), mutant, source=source)
         outcome = Outcome(passed=True, failed="", tests=0, seconds=0.0, said="")
         for path, chosen in tests:
             outcome = await _pytest(Path(folder), path, chosen, before=outcome.tests)
@@ -110,16 +112,17 @@ def _union(mutants):
     return [(path, " or ".join(dict.fromkeys(names))) for path, names in chosen.items()]
 
 
-async def run(mutants, *, jobs):
-    """Yield each mutant with the outcome of its tests, in the order in which they end."""
+async def run(mutants, *, jobs, source):
+    """Yield each mutant with the outcome of its tests, in their order, several at once."""
     room = asyncio.Semaphore(jobs)
 
     async def one(mutant):
         async with room:
-            return mutant, await tried(mutant, mutant.tests)
+            return mutant, await tried(mutant, mutant.tests, source=source)
 
-    for done in asyncio.as_completed([one(mutant) for mutant in mutants]):
-        yield await done
+    async with asyncio.TaskGroup() as group:
+        for task in [group.create_task(one(mutant)) for mutant in mutants]:
+            yield await task
 
 
 def _line(mutant, outcome):
@@ -141,24 +144,33 @@ def _report(mutant, outcome):
 
 
 async def main(arguments):
+    """Plant what is chosen in copies of the package as it is now, whatever is edited meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="mangacache-mutants-") as source:
+        planted(Path(source), None)
+        return await _all(arguments, Path(source))
+
+
+async def _all(arguments, source):
     chosen = [
         mutant
         for mutant in MUTANTS
         if (mutant.quick or not arguments.quick) and (not arguments.rule or mutant.rule in arguments.rule)
     ]
     started = time.monotonic()
-    control = await tried(None, _union(chosen))
+    control = await tried(None, _union(chosen), source=source)
     if not control.passed:
         print(f"Without any mutant {control.failed} fails: nothing is shown.\n{control.said}")
         return 2
     print(f"Without any mutant {control.tests} tests pass in {control.seconds:.1f} s.", flush=True)
     reports = []
-    async for mutant, outcome in run(chosen, jobs=arguments.jobs):
+    async for mutant, outcome in run(chosen, jobs=arguments.jobs, source=source):
         print(_line(mutant, outcome), flush=True)
         reports.append(_report(mutant, outcome))
     survivors = [report for report in reports if not report["caught"]]
     seconds = time.monotonic() - started
     print(f"{len(reports) - len(survivors)} of {len(reports)} mutants caught in {seconds:.0f} s.")
+    if arguments.page:
+        _page(reports)
     if arguments.json:
         result = {"caught": len(reports) - len(survivors), "planted": len(reports), "seconds": round(seconds, 1)}
         _write(arguments.json, {**result, "mutants": reports})
@@ -169,13 +181,30 @@ def _write(path, result):
     Path(path).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _page(reports):
+    """Write the table of the documentation anew, in the order of the list of mutants."""
+    text = PAGE.read_text(encoding="utf-8")
+    head, _, rest = text.partition(_TABLE)
+    _, _, tail = rest.partition(_END)
+    places = {(mutant.rule, mutant.missing): place for place, mutant in enumerate(MUTANTS)}
+    rows = ["| rule | without | where | caught by |", "|---|---|---|---|"]
+    for report in sorted(reports, key=lambda report: places[report["rule"], report["missing"]]):
+        by = f"`{report['by']}`" if report["caught"] else "**nothing**"
+        rows.append(f"| {report['rule']} | {report['missing']} | `{report['file']}` | {by} |")
+    PAGE.write_text("".join([head, _TABLE, "\n", "\n".join(rows), "\n", _END, tail]), encoding="utf-8")
+
+
 def _arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few mutants only, at most a minute")
     parser.add_argument("--json", metavar="OUT", help="write the table there as well")
+    parser.add_argument("--page", action="store_true", help="write the table in docs/mutants.md anew")
     parser.add_argument("--rule", action="append", metavar="R1", help="only the mutants of this rule; repeatable")
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="mutants at once")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.page and (arguments.quick or arguments.rule):
+        parser.error("the page shows all of them: leave --quick and --rule out")
+    return arguments
 
 
 if __name__ == "__main__":

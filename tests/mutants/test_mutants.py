@@ -44,6 +44,12 @@ def test_each_rule_has_mutants():
     assert {mutant.rule for mutant in MUTANTS} == {f"R{number}" for number in range(1, 12)} | {"4"}
 
 
+@pytest.mark.parametrize("mutant", MUTANTS, ids=_name)
+def test_a_mutant_stands_in_the_documentation_as_caught(mutant):
+    row = f"| {mutant.rule} | {mutant.missing} | `{mutant.file}` | `test_"
+    assert row in (ROOT / "docs" / "mutants.md").read_text(encoding="utf-8"), "run `make mutants ARGS=--page`"
+
+
 def test_the_quick_mutants_are_caught(tmp_path):
     command = [sys.executable, str(Path(__file__).with_name("run.py")), "--quick", "--json", str(tmp_path / "out.json")]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
