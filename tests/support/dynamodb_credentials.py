@@ -35,6 +35,10 @@ def is_signed_by(received: Received, secret_key: str, *, region: str = "us-east-
     return required <= set(names) and hmac.compare_digest(key.hex(), parts["Signature"])
 
 
+GRACE_S = 0.5
+"""How long a credential is still taken after its end, for what was on its way."""
+
+
 @dataclass
 class Issued:
     """A credential that was handed out."""
@@ -80,7 +84,8 @@ class CredentialEndpoint:
             return "UnrecognizedClientException"
         if not is_signed_by(received, issued.secret_key):
             return "InvalidSignatureException"
-        return "ExpiredTokenException" if issued.expires_at_s <= datetime.now(UTC).timestamp() else None
+        is_over = issued.expires_at_s + GRACE_S <= datetime.now(UTC).timestamp()
+        return "ExpiredTokenException" if is_over else None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
