@@ -277,6 +277,23 @@ async def test_moving_clients_that_read_and_write_while_contexts_are_evicted_nev
             assert (context.turns, context.version) == (strong.turns, strong.version)
 
 
+async def test_a_session_past_its_retention_is_gone_though_redis_holds_it(memory_fleet):
+    async with memory_fleet.workers(retention_days=1, window_age_s=60) as (one, two):
+        await one.say("1", customer_id="c")
+        await two.heard()
+        memory_fleet.clock.pass_s(2 * 86_400 - 60)
+        context = await two.latest()
+        assert (context.turns, context.meta.customer_id, context.source) == ((), "c", "redis"), (
+            "META lives a day longer"
+        )
+        memory_fleet.clock.pass_s(120)
+        for worker in (one, two):
+            context = await worker.latest()
+            assert (context.turns, context.meta, context.source) == ((), None, "dynamodb")
+        assert (await two.say("2")).number > 1, "numbers are not used again"
+        assert await one.heard() == ["2"]
+
+
 async def test_a_cancelled_append_is_told_to_the_others_before_the_cancellation_goes_on(fleet):
     async with fleet.workers() as (one, two):
         await one.say("1")
