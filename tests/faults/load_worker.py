@@ -76,7 +76,7 @@ class Clients:
         token = client["tokens"].get(session_id) if self._plan["tokens"] else None
         with self._recorder.read(session_id, client=client["id"], consistency=level, at_least=token, turns=20) as call:
             context = await self._cache.session(session_id).context(turns=20, at_least=token, consistency=level)
-            call.done(context, degraded=context.degraded)
+            call.done(context)
         self.degraded += context.degraded or context.stale
         _carry(client, session_id, context.version)
 
@@ -91,14 +91,14 @@ class Clients:
                     done = await self._cache.session(session_id).append(**said, after=after if attempt else None)
                 except Transient:
                     continue
-                call.done(done, degraded=done.degraded)
+                call.done(done)
             _carry(client, session_id, done.version)
             return
 
     async def _update(self, client, session_id):
         with self._recorder.update(session_id, client=client["id"]) as call:
             done = await self._cache.session(session_id).update({"mood": self._random.randint(0, 9)})
-            call.done(done, degraded=done.degraded)
+            call.done(done)
         _carry(client, session_id, done.version)
 
 

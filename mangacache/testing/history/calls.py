@@ -75,7 +75,7 @@ class Call:
 
         Args:
             result: what the call returned.
-            degraded: the worker cannot keep the level's promise; a context says so itself.
+            degraded: the worker cannot keep the level's promise; what `Session` returns says so itself.
         """
         if isinstance(result, Context):
             self.saw(
@@ -87,9 +87,9 @@ class Call:
                 summary=summary_digest(result.summary),
             )
         elif isinstance(result, Updated):
-            self.wrote(result.version, stale=degraded, meta=meta_digest(result.meta))
+            self.wrote(result.version, stale=result.degraded or degraded, meta=meta_digest(result.meta))
         elif isinstance(result, Deleted):
-            self.wrote(result.version, made=result.existed, stale=degraded)
+            self.wrote(result.version, made=result.existed, stale=result.degraded or degraded)
         else:
             results = (result,) if isinstance(result, Appended) else tuple(result)
             version = Version()
@@ -99,7 +99,7 @@ class Call:
                 version,
                 numbers=tuple(appended.number for appended in results),
                 repeats=tuple(appended.number for appended in results if appended.duplicate),
-                stale=degraded,
+                stale=degraded or any(appended.degraded for appended in results),
             )
 
     def wrote(
