@@ -92,12 +92,14 @@ class Tap:
     Attributes:
         sent: script, key and arguments of each message that went out, in order.
         cut: while True, nothing goes out and the link is down.
+        delay_s: how long the next message takes on its way, and the next reply.
     """
 
     def __init__(self, inner: Link) -> None:
         self.inner = inner
         self.sent: list[tuple[str, str, tuple[Any, ...]]] = []
         self.cut = False
+        self.delay_s: Callable[[], float] | None = None
         self._before: dict[str, list[Callable[[], Awaitable[None]]]] = {}
         self._after: dict[str, list[Callable[[], Awaitable[None]]]] = {}
 
@@ -144,8 +146,12 @@ class Tap:
             raise LinkLost("cut off", sent=False)
         if acts := self._before.get(script.name):
             await acts.pop(0)()
+        if self.delay_s is not None:
+            await asyncio.sleep(self.delay_s())
         self.sent.append((script.name, key, tuple(arguments)))
         reply = await self.inner.run(script, key, arguments, tag=tag)
+        if self.delay_s is not None:
+            await asyncio.sleep(self.delay_s())
         if acts := self._after.get(script.name):
             await acts.pop(0)()
         return reply
