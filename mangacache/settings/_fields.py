@@ -59,6 +59,15 @@ class Fields:
         allowed="http://host[:port] or https://host[:port]",
         example="http://127.0.0.1:8000",
     )
+    dynamodb_transport: str = setting(
+        "direct",
+        "How DynamoDB is asked: `direct` signs, sends and reads what a chat message needs by itself; `aioboto3` leaves"
+        " everything to the AWS client.",
+        breaks="`aioboto3` costs several times the processor time for each message; through a proxy it is used anyway.",
+        env=("DYNAMODB_TRANSPORT",),
+        pattern="direct|aioboto3",
+        allowed="direct or aioboto3",
+    )
     redis_endpoint: str | None = setting(
         None,
         "Where Redis or Valkey answers; without it contexts come from memory and DynamoDB.",

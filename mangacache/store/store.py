@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import aioboto3
 from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError
 
 from mangacache.clock import random_id, timestamp
+from mangacache.errors import Invalid
 from mangacache.store.adoption import Adoption
 from mangacache.store.customers import Customers
+from mangacache.store.direct import direct_transport
 from mangacache.store.effects import (
     Begin,
     Bury,
@@ -32,14 +36,15 @@ from mangacache.store.loading import Loader
 from mangacache.store.requests import Requests
 from mangacache.store.schema import Schema
 from mangacache.store.transport import AioTransport, Transport, no_credentials
+from mangacache.store.whole import EVENT, refuse_what_is_not_whole
 from mangacache.store.writing import SEAL_S, Writer
+from mangacache.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from mangacache.clock import Clock, Random
     from mangacache.settings import Settings
-    from mangacache.telemetry import Telemetry
 
 R = TypeVar("R")
 
@@ -150,16 +155,23 @@ class Store:
 
 
 @asynccontextmanager
-async def open_transport(settings: Settings) -> AsyncIterator[Transport]:
-    """Open aioboto3's low-level client, tuned, its own retries off: `Requests` knows better what may be repeated.
+async def open_transport(settings: Settings, *, telemetry: Telemetry | None = None) -> AsyncIterator[Transport]:
+    """Open the door to DynamoDB that `dynamodb_transport` names.
+
+    Both stand on aioboto3's low-level client, tuned, its own retries off: `Requests` knows better what may be
+    repeated.
+
+    Args:
+        settings: which door, to where, with which limits.
+        telemetry: hears of failures that are survived.
 
     Raises:
-        Invalid: there are no AWS credentials.
+        Invalid: there are no AWS credentials, or they have expired.
     """
-    session = aioboto3.Session(region_name=settings.region)
+    core = get_session()
+    session = aioboto3.Session(botocore_session=core, region_name=settings.region)
     async with AsyncExitStack() as stack:
-        if await session.get_credentials() is None:
-            raise no_credentials()
+        credentials = await _credentials(session)
         config = AioConfig(
             connect_timeout=settings.connect_timeout_s,
             read_timeout=settings.request_timeout_s,
@@ -171,4 +183,27 @@ async def open_transport(settings: Settings) -> AsyncIterator[Transport]:
         client: Any = await stack.enter_async_context(
             session.client("dynamodb", endpoint_url=settings.dynamodb_endpoint, config=config)
         )
-        yield AioTransport(client)
+        client.meta.events.register(EVENT, refuse_what_is_not_whole)
+        transport: Transport = AioTransport(client)
+        if settings.dynamodb_transport == "direct":
+            transport = await stack.enter_async_context(
+                direct_transport(
+                    client,
+                    credentials,
+                    settings=settings,
+                    rare=transport,
+                    ca_file=core.get_config_variable("ca_bundle"),
+                    telemetry=telemetry if telemetry is not None else Telemetry(),
+                )
+            )
+        yield transport
+
+
+async def _credentials(session: aioboto3.Session) -> Any:
+    try:
+        credentials = await session.get_credentials()
+    except BotoCoreError as error:
+        raise Invalid(f"the AWS credentials could not be had: {error}") from error
+    if credentials is None:
+        raise no_credentials()
+    return credentials

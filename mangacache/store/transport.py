@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import msgspec
+from aiohttp import ClientConnectorError
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
     NoCredentialsError,
@@ -21,11 +24,10 @@ from botocore.exceptions import (
 )
 
 from mangacache.errors import Invalid, MangaCacheError, NotFound
+from mangacache.store.values import Typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from mangacache.store.values import Typed
 
 
 class Transport(Protocol):
@@ -76,7 +78,7 @@ class Unanswered(Exception):
     """The outcome is open: a time-out, a broken connection, a server error.
 
     Attributes:
-        sent: False where the request certainly never reached the server.
+        sent: False where the request certainly had no effect, as one that never reached the server.
     """
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
@@ -120,17 +122,27 @@ class AioTransport:
         try:
             answer: dict[str, Any] = await call(**parameters)
         except ClientError as error:
-            raise _mapped(operation, error) from error
-        except (ConnectTimeoutError, EndpointConnectionError) as error:
+            raise mapped(operation, _failure(error)) from error
+        except ConnectTimeoutError as error:
             raise Unanswered(str(error), sent=False) from error
+        except EndpointConnectionError as error:
+            # The client says so of a connection that breaks under a request as well.
+            unsent = isinstance(error.kwargs.get("error"), ClientConnectorError)
+            raise Unanswered(f"{error}: {error.kwargs.get('error')}", sent=not unsent) from error
         except (ReadTimeoutError, HTTPClientError, ConnectionError, TimeoutError) as error:
             raise Unanswered(f"{type(error).__name__}: {error}") from error
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise no_credentials() from error
+        except CredentialRetrievalError as error:
+            raise Unanswered(f"the AWS credentials could not be renewed: {error}", sent=False) from error
         except ParamValidationError as error:
             raise Invalid(f"{operation} was refused by the client: {error}") from error
         except BotoCoreError as error:
             raise Unanswered(f"{type(error).__name__}: {error}") from error
+        except RuntimeError as error:
+            if "refreshed credentials are still expired" not in str(error):
+                raise
+            raise Invalid(f"the AWS credentials have expired: {error} Check where they come from") from error
         return answer
 
 
@@ -146,17 +158,34 @@ def _method(operation: str) -> str:
     return "".join(f"_{sign.lower()}" if sign.isupper() else sign for sign in operation).lstrip("_")
 
 
-def _mapped(operation: str, error: ClientError) -> Exception:  # noqa: PLR0911 - a return a kind of failure
-    detail = error.response.get("Error", {})
-    code, message = detail.get("Code", ""), detail.get("Message", "")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+class Failure(msgspec.Struct, frozen=True):
+    """What a refusal says.
+
+    Attributes:
+        code: the error's name; the HTTP status where it has none.
+        message: in the server's words.
+        status: HTTP's.
+        item: that stood in the way of a write.
+        reasons: (code, item) for each operation of a cancelled transaction.
+    """
+
+    code: str
+    message: str
+    status: int
+    item: Typed = {}
+    reasons: tuple[tuple[str | None, Typed | None], ...] = ()
+
+
+def mapped(operation: str, failure: Failure) -> Exception:  # noqa: PLR0911 - a return a kind of failure
+    """Return the error that a refusal means."""
+    code, message = failure.code, failure.message
     if code == "ConditionalCheckFailedException":
-        return ConditionFailed(error.response.get("Item", {}))
+        return ConditionFailed(failure.item)
     if code == "TransactionCanceledException":
-        return _canceled(error.response.get("CancellationReasons") or [], message)
+        return _canceled(failure.reasons, message)
     if code in _THROTTLED:
         return Throttled(f"{code}: {message}")
-    if status >= _SERVER_ERROR or code in ("InternalServerError", "ServiceUnavailable"):
+    if failure.status >= _SERVER_ERROR or code in ("InternalServerError", "ServiceUnavailable"):
         return Unanswered(f"{code}: {message}")
     if code == "ResourceNotFoundException":
         return NotFound(f"{operation}: the table or index does not exist: run `mangacache tables create` ({message})")
@@ -167,8 +196,20 @@ def _mapped(operation: str, error: ClientError) -> Exception:  # noqa: PLR0911 -
     return MangaCacheError(f"{operation} failed: {code}: {message}")
 
 
-def _canceled(reasons: list[dict[str, Any]], message: str) -> Exception:
-    pairs = tuple((reason.get("Code") or "None", reason.get("Item") or {}) for reason in reasons)
+def _failure(error: ClientError) -> Failure:
+    response = error.response
+    detail = response.get("Error", {})
+    return Failure(
+        code=detail.get("Code", ""),
+        message=detail.get("Message", ""),
+        status=response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0),
+        item=response.get("Item", {}),
+        reasons=tuple((reason.get("Code"), reason.get("Item")) for reason in response.get("CancellationReasons") or ()),
+    )
+
+
+def _canceled(reasons: tuple[tuple[str | None, Typed | None], ...], message: str) -> Exception:
+    pairs = tuple((code or "None", item or {}) for code, item in reasons)
     codes = {code for code, _ in pairs} - {"None"}
     if "ConditionalCheckFailed" in codes:
         return TransactionCanceled(pairs)

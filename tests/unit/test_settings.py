@@ -30,6 +30,7 @@ EXPECTED_DEFAULTS = {
     "customer_index": "by_customer",
     "region": "us-east-1",
     "dynamodb_endpoint": None,
+    "dynamodb_transport": "direct",
     "redis_endpoint": None,
     "redis_ca_file": None,
     "dax_endpoint": None,
