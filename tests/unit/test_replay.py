@@ -280,7 +280,10 @@ async def test_what_is_read_or_numbered_wrongly_or_stored_before_is_counted():
 async def test_a_failing_handler_ends_the_replay_with_its_error_and_leaves_no_task():
     class Failing(Recorder):
         async def handle(self, job):
+            if "failed" in self.order:
+                await asyncio.Event().wait()
             if len(self.order) == 50:
+                self.order.append("failed")
                 raise MangaCacheError("no more")
             return await super().handle(job)
 
