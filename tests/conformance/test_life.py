@@ -52,6 +52,42 @@ async def test_updates_by_two_workers_at_once_are_all_kept(world):
     assert context.version.revision == 13
 
 
+async def _nothing():
+    return None
+
+
+def _interrupted(network):
+    """Return what wraps the one transport of a worker, which is then found in `network`."""
+    return lambda transport: network.append(Interrupted(transport)) or network[-1]
+
+
+async def test_a_change_whose_reply_was_lost_is_made_once(world):
+    network: list[Interrupted] = []
+    async with world.cache(wrap=_interrupted(network)) as one:
+        await _say(one, "s", "a")
+        network[0].lose_reply("UpdateItem", _nothing)
+        updated = await one.session("s").update({"k": 1})
+        network[0].lose_reply("TransactWriteItems", _nothing)
+        summarised = await one.session("s").summarise("a")
+        context = await one.session("s").context(consistency=STRONG)
+        assert not network[0].waiting
+    assert (updated.version.revision, summarised.version.revision) == (2, 3)
+    assert context.version == Version(1, 1, 3)
+    assert (context.meta.attributes, context.summary.text) == ({"k": 1}, "a")
+
+
+async def test_a_change_whose_reply_was_lost_and_that_was_changed_since_is_called_unknown_and_not_repeated(world):
+    network: list[Interrupted] = []
+    async with world.cache(wrap=_interrupted(network)) as one, world.cache() as two:
+        await _say(one, "s", "a")
+        network[0].lose_reply("UpdateItem", lambda: two.session("s").update({"k": 2}))
+        with pytest.raises(Conflict, match="is unknown"):
+            await one.session("s").update({"k": 1})
+        context = await two.session("s").context(consistency=STRONG)
+        assert not network[0].waiting
+    assert (context.meta.attributes, context.version.revision) == ({"k": 2}, 3)
+
+
 async def test_an_update_that_expects_a_version_conflicts_when_meta_has_moved_on(world):
     async with world.cache() as one, world.cache() as two:
         (first,) = await _say(one, "s", "a")
@@ -305,6 +341,41 @@ async def test_append_many_of_which_a_part_was_stored_before_a_delete_is_stored_
     assert [turn.turn_id for turn in context.turns] == ["b", "c"]
 
 
+@pytest.mark.moto_lacks("tokens")
+async def test_a_delete_whose_reply_was_lost_leaves_the_life_that_was_begun_after_it(world):
+    network: list[Interrupted] = []
+    async with world.cache(wrap=_interrupted(network)) as one, world.cache() as two:
+        await _say(one, "s", *"abc")
+        network[0].lose_reply("TransactWriteItems", lambda: _say(two, "s", "d"))
+        deleted = await one.session("s").delete()
+        context = await one.session("s").context(consistency=STRONG)
+        assert not network[0].waiting
+    assert (deleted.existed, deleted.version.incarnation) == (True, 2)
+    assert [turn.turn_id for turn in context.turns] == ["d"]
+
+
+async def test_nothing_of_a_life_whose_sweep_was_cut_off_is_in_a_page_of_history(world):
+    async with world.cache() as one, world.cache() as two:
+        await _say(one, "s", *"abc")
+        one._store.writer.sweep = two._store.writer.sweep = None
+        await one.session("s").delete()
+        assert (await two.session("s").history()).turns == ()
+        await _say(two, "s", "d")
+        pages = [await two.session("s").history(), await one.session("s").history(after="", limit=2)]
+    assert [[turn.turn_id for turn in page.turns] for page in pages] == [["d"], ["d"]]
+
+
+async def test_a_summary_of_as_many_turns_is_not_overwritten_by_a_worker_that_does_not_know_it(world):
+    async with world.cache() as one, world.cache() as two:
+        await _say(one, "s", *"abc")
+        await two.session("s").context()
+        await one.session("s").summarise("first", upto=3)
+        with pytest.raises(Conflict, match="never"):
+            await two.session("s").summarise("second", upto=3)
+        context = await two.session("s").context(consistency=STRONG)
+    assert context.summary.text == "first"
+
+
 async def test_the_seals_of_a_deleter_whose_clock_is_behind_hold_an_hour_by_the_clocks_of_the_others(world):
     behind = SetClock()
     behind.wall_offset_s = -3 * DAY_S
@@ -438,7 +509,7 @@ async def test_workers_that_go_on_at_once_from_turns_that_have_expired_leave_no_
     network: list[Interrupted] = []
     between = []
     async with (
-        world.cache(wrap=lambda transport: network.append(Interrupted(transport)) or network[0]) as one,
+        world.cache(wrap=_interrupted(network)) as one,
         world.cache() as two,
     ):
 
@@ -488,7 +559,7 @@ async def test_a_delete_that_saw_turns_which_then_expired_and_went_covers_what_o
         await _say(old, "s", *"abc")
     network: list[Interrupted] = []
     async with (
-        world.cache(wrap=lambda transport: network.append(Interrupted(transport)) or network[0]) as deleter,
+        world.cache(wrap=_interrupted(network)) as deleter,
         world.cache() as other,
     ):
 
@@ -514,9 +585,7 @@ async def test_a_session_that_has_ended_by_one_clock_is_not_begun_anew_over_what
         behind.wall_offset_s = 91 * DAY_S - 30
         ahead.wall_offset_s = 91 * DAY_S + 30
         network: list[Interrupted] = []
-        async with world.cache(
-            clock=ahead, wrap=lambda transport: network.append(Interrupted(transport)) or network[0]
-        ) as two:
+        async with world.cache(clock=ahead, wrap=_interrupted(network)) as two:
             network[0].before("TransactWriteItems", one.close)  # which touches META
             (done,) = await _say(two, "s", "c")
             context = await two.session("s").context(consistency=STRONG)

@@ -86,7 +86,7 @@ async def test_changes_of_meta_and_summaries_among_appends_have_a_revision_each_
 
     def plan(w):
         appends = [("append", f"w{w}-{i}") for i in range(8)]
-        changes = [("update", f"w{w}-{i}") for i in range(5)] + [("summarise", f"by w{w}, {i}") for i in range(3)]
+        changes = [("update", f"w{w}-{i}") for i in range(10)] + [("summarise", f"by w{w}, {i}") for i in range(3)]
         reads = [("context", level) for level in ("strong", "latest", "session", "eventual")]
         strands = [appends, changes + reads, [("append_many", [f"w{w}-many{i}" for i in range(5)]), *reads]]
         for strand in strands[1:]:

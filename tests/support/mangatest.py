@@ -112,11 +112,12 @@ class Lossy:
 
 
 class Interrupted:
-    """A transport that lets something else happen just before a request goes out."""
+    """A transport that lets something else happen just before a request goes out, or loses its reply."""
 
     def __init__(self, inner: Transport) -> None:
         self._inner = inner
         self._meanwhile: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {}
+        self._unheard: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {}
 
     def before(self, operation: str, meanwhile: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Run `meanwhile` before the next request of this kind."""
@@ -125,12 +126,20 @@ class Interrupted:
     async def request(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         if (meanwhile := self._meanwhile.pop(operation, None)) is not None:
             await meanwhile()
-        return await self._inner.request(operation, parameters)
+        answer = await self._inner.request(operation, parameters)
+        if (then := self._unheard.pop(operation, None)) is not None:
+            await then()
+            raise Unanswered("the reply was lost")
+        return answer
+
+    def lose_reply(self, operation: str, then: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Let the next request of this kind be done and not heard of, and run `then` before it is sent again."""
+        self._unheard[operation] = then
 
     @property
     def waiting(self) -> bool:
         """Whether something has yet to happen; a test that expects it to have happened asks."""
-        return bool(self._meanwhile)
+        return bool(self._meanwhile or self._unheard)
 
 
 class World:
