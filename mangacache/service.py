@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from mangacache.clock import SystemClock, system_random
@@ -78,7 +78,7 @@ class MangaCache:
             settings: see `Settings`.
             clock: where time comes from; the machine's own by default.
             random: where randomness comes from.
-            transport: the door to DynamoDB; aioboto3's client by default.
+            transport: the door to DynamoDB; by default the one that `dynamodb_transport` names.
             link: the way to Redis, closed at the end; by default connections to `redis_endpoint`, where that is set.
 
         Raises:
@@ -89,25 +89,21 @@ class MangaCache:
         clock = clock if clock is not None else SystemClock()
         random = random if random is not None else system_random()
         telemetry = Telemetry()
-        if transport is None:
-            async with (
-                open_transport(settings) as opened,
-                cls.open(settings, clock=clock, random=random, transport=opened, link=link) as cache,
-            ):
+        async with AsyncExitStack() as stack:
+            if transport is None:
+                transport = await stack.enter_async_context(open_transport(settings, telemetry=telemetry))
+            store = Store(transport, settings=settings, clock=clock, random=random, telemetry=telemetry)
+            await store.schema.verify()
+            if link is None and settings.redis_endpoint is not None:
+                link = RedisPyLink(settings, clock=clock, random=random, telemetry=telemetry)
+            tier: ContextTier = NoTier(store.loader.load, clock=clock)
+            if link is not None:
+                tier = RedisContexts(link, store, settings=settings, clock=clock, random=random, telemetry=telemetry)
+            cache = cls(store, tier, settings=settings, clock=clock, random=random, telemetry=telemetry)
+            try:
                 yield cache
-            return
-        store = Store(transport, settings=settings, clock=clock, random=random, telemetry=telemetry)
-        await store.schema.verify()
-        if link is None and settings.redis_endpoint is not None:
-            link = RedisPyLink(settings, clock=clock, random=random, telemetry=telemetry)
-        tier: ContextTier = NoTier(store.loader.load, clock=clock)
-        if link is not None:
-            tier = RedisContexts(link, store, settings=settings, clock=clock, random=random, telemetry=telemetry)
-        cache = cls(store, tier, settings=settings, clock=clock, random=random, telemetry=telemetry)
-        try:
-            yield cache
-        finally:
-            await cache.close()
+            finally:
+                await cache.close()
 
     def session(self, session_id: str, *, customer_id: str | None = None) -> Session:
         """Return a handle on a session, which need not exist; it begins with its first append.

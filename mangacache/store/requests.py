@@ -4,7 +4,8 @@ Each request of this package may be sent again as it is: a put of one number und
 under its `change_id`, a transaction under its token, a read. So a time-out is answered by the same request
 until there is a definite answer; the answer then says whether an earlier try was in doubt.
 
-The back-off is "full jitter" of M. Brooker, Exponential Backoff and Jitter, AWS Architecture Blog, 2015.
+A call's retries are bounded by its deadline, those of all calls together by a budget (`budget.py`). The back-off is
+"full jitter" of M. Brooker, Exponential Backoff and Jitter, AWS Architecture Blog, 2015.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mangacache.errors import Transient
+from mangacache.store.budget import RetryBudget
 from mangacache.store.transport import ConditionFailed, Throttled, TransactionCanceled, Unanswered
 
 if TYPE_CHECKING:
@@ -43,18 +45,20 @@ class Requests:
         self._clock = clock
         self._random = random
         self._telemetry = telemetry
+        self._budget = RetryBudget(clock)
 
     async def send(self, operation: str, parameters: Mapping[str, Any]) -> Answer:
         """Send a request, again where that is needed.
 
         Raises:
             ConditionFailed, TransactionCanceled: definite, with `in_doubt` set where an earlier try was open.
-            Transient: no definite answer within `request_deadline_s`.
+            Transient: no definite answer within `request_deadline_s`, or before the retry budget was spent.
             MangaCacheError: refused for good.
         """
         tries, last, in_doubt = 0, "", False
         cause: Exception
         deadline_s = self._clock.monotonic_s() + self._settings.request_deadline_s
+        self._budget.pay_in()
         while True:
             try:
                 return Answer(await self._once(operation, parameters, deadline_s), in_doubt)
@@ -69,7 +73,11 @@ class Requests:
             pause_s = self.pause_s(tries)
             tries += 1
             if self._clock.monotonic_s() + pause_s >= deadline_s:
-                raise self._gave_up(operation, tries, last, in_doubt=in_doubt) from cause
+                bound = f"{self._settings.request_deadline_s:g} s"
+                raise self._gave_up(operation, tries, bound, last, in_doubt=in_doubt) from cause
+            if not self._budget.take():
+                bound = "retries of all calls are used up"
+                raise self._gave_up(operation, tries, bound, last, in_doubt=in_doubt) from cause
             self._telemetry.retries.labels(operation, reason).inc()
             await self._clock.sleep(pause_s)
 
@@ -90,10 +98,9 @@ class Requests:
         ceiling_s: float = min(self._settings.retry_cap_s, self._settings.retry_base_s * 2 ** min(tries, 30))
         return self._random.random() * ceiling_s
 
-    def _gave_up(self, operation: str, tries: int, last: str, *, in_doubt: bool) -> Transient:
+    def _gave_up(self, operation: str, tries: int, bound: str, last: str, *, in_doubt: bool) -> Transient:
         outcome = "; whether it was done is unknown, repeating the call is safe" if in_doubt else "; nothing was done"
         return Transient(
-            f"DynamoDB gave no definite answer to {operation} in {tries} tries "
-            f"({self._settings.request_deadline_s:g} s): {last}{outcome}",
+            f"DynamoDB gave no definite answer to {operation} in {tries} tries ({bound}): {last}{outcome}",
             retry_after_s=self._settings.retry_cap_s,
         )
