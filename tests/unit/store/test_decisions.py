@@ -156,6 +156,14 @@ def test_anothers_turn_at_our_number_is_read_past_and_the_next_one_tried():
     assert done == Appended(7, Version(1, 7, 1))
 
 
+def test_our_turn_is_found_among_more_than_a_window_of_others():
+    between = tuple(turn(number, "x" if number == 5 else None) for number in range(4, 60))
+    ((done,), _), _ = run(
+        append("x").steps(session(3)), (Put, refused(standing(4, "y"))), (Tail, (session(59), between))
+    )
+    assert done == Appended(5, Version(1, 5, 1), duplicate=True)
+
+
 def test_our_turn_found_behind_anothers_is_the_result():
     ((done,), _), _ = run(
         append("x").steps(session(3)),
@@ -245,6 +253,11 @@ def test_a_retry_with_its_token_is_looked_for_back_to_the_token():
     assert done.version.covers(token)
     ((done,), _), _ = run(append("x", after=token).steps(known), (LookBack, {}), (Put, Done()))
     assert (done.number, done.duplicate) == (101, False)
+
+
+def test_a_result_is_never_older_than_the_token_that_came_with_the_call():
+    ((done,), _), _ = run(append("t5", after=Version(1, 9, 1)).steps(session(9)))
+    assert done == Appended(5, Version(1, 9, 1), duplicate=True)
 
 
 def test_a_token_within_the_window_needs_no_looking_back():

@@ -91,6 +91,7 @@ async def test_an_answer_at_once_is_sent_for_once_and_is_in_no_doubt():
         ([Unanswered("no route", sent=False)], False),
         ([Unanswered("reset")], True),
         ([Unanswered("reset"), Throttled("slow down")], True),
+        ([Unanswered("reset"), Unanswered("no route", sent=False)], True),
         ([Throttled("slow down"), Unanswered("no route", sent=False), Unanswered("reset")], True),
     ],
 )

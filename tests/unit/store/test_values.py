@@ -72,6 +72,7 @@ def test_each_type_has_one_form_in_the_table_and_one_when_it_is_read(value, type
     assert to_typed(value) == typed
     assert from_typed(typed) == back
     assert kinds(from_typed(typed)) == kinds(back)
+    assert repr(from_typed(typed)) == repr(back) or isinstance(back, set), "6.80 and 6.8 are equal, and not the same"
 
 
 def test_the_binary_of_boto3_is_read_as_bytes_and_not_as_its_repr():
