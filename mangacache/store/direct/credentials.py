@@ -76,11 +76,14 @@ class Keyring:
         if task is not None and self._error is None:
             await asyncio.shield(task)
         if self._signer is None or self._clock.time_s() >= self._ends_at_s:
-            why = "" if self._error is None else f" ({type(self._error).__name__})"
-            raise Invalid(
-                f"the AWS credentials have expired and could not be renewed{why}: check where they come from"
-            ) from self._error
+            raise Invalid(self._complaint()) from self._error
         return self._signer
+
+    def _complaint(self) -> str:
+        what = "could not be had" if self._signer is None else "have expired and could not be renewed"
+        # A provider's own words may quote what it was sent.
+        why = str(self._error) if isinstance(self._error, Invalid) else type(self._error).__name__
+        return f"the AWS credentials {what}{f' ({why})' if self._error else ''}: check where they come from"
 
     async def close(self) -> None:
         """End a renewal that is under way."""
