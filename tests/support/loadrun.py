@@ -157,6 +157,8 @@ class LoadRun:
                     self._random.choice(open_ones).tell(message["hop"])
             else:
                 worker.end = message
+        worker.done.set()  # it has ended, in whatever way
+        self._moved.set()
 
 
 async def run_load(
@@ -166,7 +168,7 @@ async def run_load(
     folder: Path,
     redis_of: Callable[[int], str] | None = None,
     disturb: Callable[[LoadRun], Awaitable[Promises | None]] | None = None,
-    hang_guard_s: float = 900,
+    hang_guard_s: float = 60,
 ) -> Outcome:
     """Run the load and check its history.
 
@@ -176,7 +178,7 @@ async def run_load(
         folder: where the histories go.
         redis_of: the address by which a worker reaches Redis; the settings' by default.
         disturb: breaks things meanwhile, and says what is not promised because of it.
-        hang_guard_s: gives up after this long.
+        hang_guard_s: gives up after this long, and so much more for every 10,000 operations.
     """
     plans = [_plan(load, i, settings, folder, redis_of) for i in range(load.workers)]
     workers = await asyncio.gather(*map(LoadWorker.start, plans))
@@ -184,11 +186,12 @@ async def run_load(
     failures: list[BaseException] = []
     tasks = TaskOwner(on_failure=lambda _, error: failures.append(error))
     listeners = [tasks.start(run.listen(worker), name=f"listen to {worker.name}") for worker in workers]
-    evictor = tasks.start(_evict(settings, load), name="evict contexts")
+    over = asyncio.Event()
+    tasks.start(_evict(settings, load, over), name="evict contexts")
     started_ns = monotonic_ns()
     promises: Promises | None = None
     try:
-        async with asyncio.timeout(hang_guard_s):
+        async with asyncio.timeout(hang_guard_s * (2 + load.operations / 10_000)):
             run.begin()
             if disturb is not None:
                 promises = await disturb(run)
@@ -198,15 +201,16 @@ async def run_load(
             for worker in workers:
                 worker.tell("stop")
             await asyncio.wait(listeners)
-            await asyncio.gather(*(worker.process.wait() for worker in workers))
+            statuses = await asyncio.gather(*(worker.process.wait() for worker in workers))
     finally:
-        evictor.cancel()
+        over.set()  # redis-py can swallow a cancellation, so it is asked to end
         for worker in workers:
             if worker.process.returncode is None:
                 worker.process.kill()
                 await worker.process.wait()
         await tasks.settle()
     assert not failures, failures
+    assert [status for worker, status in zip(workers, statuses, strict=True) if status and not worker.killed] == []
     await _record_state(load, settings, folder)
     report = await asyncio.to_thread(_checked, folder, promises)
     events: Counter[str] = Counter()
@@ -236,13 +240,13 @@ def _plan(
     }
 
 
-async def _evict(settings: Settings, load: Load) -> None:
+async def _evict(settings: Settings, load: Load, over: asyncio.Event) -> None:
     """Throw contexts out at random, as `allkeys-lru` does where memory is short."""
     address = settings.redis
     if not load.evictions_per_s or address is None:
         return
     async with Redis(host=address.host, port=address.port) as redis:
-        while True:
+        while not over.is_set():
             await asyncio.sleep(1 / load.evictions_per_s)
             try:
                 if (key := await redis.randomkey()) is not None:
