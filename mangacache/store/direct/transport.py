@@ -80,8 +80,7 @@ class DirectTransport:
             served_at_s = parsedate_to_datetime(answer.headers.get(b"date", b"").decode("latin-1")).timestamp()
         except ValueError:
             return False
-        skew_s = served_at_s - signed_at_s
-        if abs(skew_s) < _TOLERATED_SKEW_S:
+        if abs(served_at_s - signed_at_s) < _TOLERATED_SKEW_S:
             return False
-        self._offset_s += skew_s
+        self._offset_s = served_at_s - self._clock.time_s()  # and not by so much more: many calls hear it at once
         return True
