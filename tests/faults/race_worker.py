@@ -157,7 +157,7 @@ async def main(plan):
             say(call="ready")
             await asyncio.to_thread(sys.stdin.readline)  # all workers start together
             await asyncio.gather(*map(worker.strand, plan["strands"]))
-            await lossy.settle()
+        await lossy.settle()
 
 
 if __name__ == "__main__":

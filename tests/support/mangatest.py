@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 import time
@@ -105,10 +106,12 @@ class Lossy:
     async def _come_late(self, operation: str, parameters: Mapping[str, Any]) -> None:
         if self._late_s:
             await asyncio.sleep(self._random.random() * self._late_s)
-        await self._inner.request(operation, parameters)
+        with contextlib.suppress(Exception):  # nobody is left to hear it
+            await self._inner.request(operation, parameters)
 
     async def settle(self) -> None:
-        await asyncio.gather(*self.late, return_exceptions=True)
+        """Wait until every late request has come."""
+        await asyncio.gather(*self.late)
 
 
 class Interrupted:
@@ -165,8 +168,12 @@ class World:
         settings = self.settings.replace(**changes) if changes else self.settings
         async with self._connect() as transport:
             wrapped = wrap(transport) if wrap is not None else transport
-            async with MangaCache.open(settings, clock=clock, transport=wrapped) as cache:
-                yield cache
+            try:
+                async with MangaCache.open(settings, clock=clock, transport=wrapped) as cache:
+                    yield cache
+            finally:
+                if isinstance(wrapped, Lossy):  # what was sent in closing may come late too
+                    await wrapped.settle()
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Store]:
