@@ -43,3 +43,9 @@ def test_the_invariants_are_broken_before_anybody_is_answered_wrongly(rule, brok
     case = WITHOUT[rule]
     found = explore(case.with_rules(case.rules.without(rule)))
     assert found.wrong.startswith(broken), str(found)
+
+
+def test_a_search_that_was_ended_early_says_so():
+    found = explore(HOLDS["no fault: 2 appends, STRONG"], limit=100)
+    assert found.wrong is None
+    assert not found.exhausted
