@@ -95,7 +95,6 @@ class ServerProcess:
         """End it in good order: SIGTERM, and SIGKILL after 2 s."""
         if self._watchdog is None:
             return
-        self.resume()
         self._drop_lifeline()
         while self._watchdog.poll() is None:  # noqa: ASYNC110 - nothing on this loop hears of a child's end
             await asyncio.sleep(0.005)

@@ -93,11 +93,12 @@ async def test_a_paused_server_answers_nothing_until_it_goes_on(valkey):
     await writer.wait_closed()
 
 
-async def test_a_paused_server_can_be_stopped(valkey):
+async def test_a_paused_server_can_be_stopped_and_still_ends_in_good_order(valkey, tmp_path):
     pid = valkey.pid
     valkey.pause()
     await valkey.stop()
     assert gone(pid)
+    assert "User requested shutdown" in (tmp_path / "valkey.log").read_text()
 
 
 async def test_a_server_that_will_not_end_is_made_to(tmp_path):
