@@ -28,6 +28,8 @@ MOTO_LACKS = {
     "a part in it": "these cases end before anything is asked of a server",
 }
 
+BY_CLIENT = "dynoxide-by-aioboto3"
+
 os.environ.setdefault("AWS_ACCESS_KEY_ID", "local")
 os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "local")
 os.environ.setdefault("AWS_REGION", "us-east-1")
@@ -35,6 +37,7 @@ os.environ.setdefault("AWS_REGION", "us-east-1")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "on_moto: these cases hold on moto too, but for those marked `moto_lacks`")
+    config.addinivalue_line("markers", "on_both_transports: these cases are run through the AWS client as well")
     config.addinivalue_line("markers", "moto_lacks(what): not run on moto, because of what it lacks: see MOTO_LACKS")
 
 
@@ -48,6 +51,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         raise pytest.UsageError(f"{metafunc.definition.nodeid}: {lacking.args[0]!r} is not in MOTO_LACKS")
     if lacking is None and metafunc.definition.get_closest_marker("on_moto"):
         engines.append("moto")
+    if metafunc.definition.get_closest_marker("on_both_transports"):
+        engines.append(BY_CLIENT)
     metafunc.parametrize("world", engines, indirect=True)
 
 
@@ -77,8 +82,8 @@ def moto() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def _world(endpoint: str | None) -> AsyncIterator[World]:
-    settings = Settings(table_name=f"t-{uuid4().hex[:12]}", dynamodb_endpoint=endpoint, retry_base_s=0.001)
+async def _world(endpoint: str | None, **changes: Any) -> AsyncIterator[World]:
+    settings = Settings(table_name=f"t-{uuid4().hex[:12]}", dynamodb_endpoint=endpoint, retry_base_s=0.001, **changes)
     if endpoint is None:
         from mangacache.testing import MemoryDynamoDB
 
@@ -115,8 +120,9 @@ def debian_redis() -> Iterator[int]:
 @pytest.fixture
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A table on the in-memory double, on a real engine, and where it is faithful on moto: the same cases hold."""
-    endpoint = None if request.param == "memory" else request.getfixturevalue(request.param)
-    async with _world(endpoint) as made:
+    engine, _, transport = request.param.partition("-by-")
+    endpoint = None if engine == "memory" else request.getfixturevalue(engine)
+    async with _world(endpoint, **({"dynamodb_transport": transport} if transport else {})) as made:
         yield made
 
 
