@@ -83,7 +83,13 @@ def moto() -> Iterator[str]:
 
 @asynccontextmanager
 async def _world(endpoint: str | None, **changes: Any) -> AsyncIterator[World]:
-    settings = Settings(table_name=f"t-{uuid4().hex[:12]}", dynamodb_endpoint=endpoint, retry_base_s=0.001, **changes)
+    settings = Settings(
+        table_name=f"t-{uuid4().hex[:12]}",
+        dynamodb_endpoint=endpoint,
+        redis_link=os.environ.get("REDIS_LINK", Settings().redis_link),
+        retry_base_s=0.001,
+        **changes,
+    )
     if endpoint is None:
         from mangacache.testing import MemoryDynamoDB
 

@@ -2,6 +2,8 @@
 
 from mangacache.redis.connections import RedisPyLink
 from mangacache.redis.link import Admission, Argument, Link, LinkLost, Moved, Script, ScriptFailed, Server
+from mangacache.redis.multiplexed import MultiplexedLink
+from mangacache.redis.opening import open_link
 
 __all__ = [
     "Admission",
@@ -9,8 +11,10 @@ __all__ = [
     "Link",
     "LinkLost",
     "Moved",
+    "MultiplexedLink",
     "RedisPyLink",
     "Script",
     "ScriptFailed",
     "Server",
+    "open_link",
 ]

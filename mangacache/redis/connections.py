@@ -9,7 +9,6 @@ asking for maintenance notices that Valkey does not know.
 from __future__ import annotations
 
 import contextlib
-import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 import hiredis
@@ -31,9 +30,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from mangacache.errors import Invalid
 from mangacache.redis.link import LinkLost, ScriptFailed
-from mangacache.redis.pool import PooledLink, said
+from mangacache.redis.pool import PooledLink
+from mangacache.redis.reconnecting import said
+from mangacache.redis.tls import tls_context
 
 if TYPE_CHECKING:
     import asyncio
@@ -79,7 +79,7 @@ class _Connector:
     def __init__(self, address: RedisAddress, settings: Settings, *, clock: Clock) -> None:
         self._address = address
         self._clock = clock
-        self._tls = _tls(settings.redis_ca_file) if address.tls else None
+        self._tls = tls_context(settings.redis_ca_file) if address.tls else None
         self._options: dict[str, Any] = {
             "db": address.db,
             "username": address.username,
@@ -118,14 +118,6 @@ class _Connector:
         secured = SSLConnection(host=address.host, port=address.port, **self._options)
         secured.ssl_context.context = self._tls
         return secured
-
-
-def _tls(ca_file: str | None) -> ssl.SSLContext:
-    """Return the context that every connection shares: it takes long to make."""
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise Invalid(f"redis_ca_file: {ca_file} cannot be used as a file of certificates ({error})") from error
 
 
 class _RedisPyLine:

@@ -14,7 +14,7 @@ import msgspec
 from mangacache.clock import AcceleratedClock, SystemClock, system_random
 from mangacache.errors import Rejected, Transient
 from mangacache.model import WINDOW, Appended, NewTurn
-from mangacache.redis import RedisPyLink
+from mangacache.redis import open_link
 from mangacache.replay.counting import CountingLink, CountingTransport, first_message
 from mangacache.service import MangaCache
 from mangacache.settings import Settings, specs
@@ -201,6 +201,6 @@ async def performer(conditions: Conditions) -> AsyncIterator[Performer]:
     async with open_transport(settings) as transport:
         counts, link = CountingTransport(transport), None
         if settings.redis_endpoint is not None:
-            link = CountingLink(RedisPyLink(settings, clock=clock, random=system_random(), telemetry=Telemetry()))
+            link = CountingLink(open_link(settings, clock=clock, random=system_random(), telemetry=Telemetry()))
         async with MangaCache.open(settings, clock=clock, transport=counts, link=link) as cache:
             yield Performer(cache, counts, link, clock=clock)

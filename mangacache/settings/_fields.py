@@ -78,6 +78,15 @@ class Fields:
         " rediss://... (TLS) or unix:///path",
         example="rediss://my-cache.example.com:6379/0",
     )
+    redis_link: str = setting(
+        "redis-py",
+        "How Redis is asked: `multiplexed` sends what all sessions ask for over one connection, by itself; `redis-py`"
+        " leaves it to that client, with a connection for each command under way.",
+        breaks="`redis-py` costs several times the processor time for each command.",
+        env=("REDIS_LINK",),
+        pattern="multiplexed|redis-py",
+        allowed="multiplexed or redis-py",
+    )
     redis_ca_file: str | None = setting(
         None,
         "The only authorities whose certificate Redis may show; without it those that the machine trusts.",
@@ -139,7 +148,7 @@ class Fields:
     )
     redis_connections: int = setting(
         32,
-        "How many connections to Redis a process opens at most.",
+        "How many connections to Redis a process opens at most, where `redis_link` is `redis-py`.",
         breaks="Too few: commands queue in the process; too many: Redis's maxclients is reached by many workers.",
         unit="connections",
         span=(1, 1024),

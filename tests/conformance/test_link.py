@@ -1,4 +1,4 @@
-"""The link that redis-py carries, on real servers: each connection admitted, nothing sent twice, nothing mixed up."""
+"""Both links on real servers: each connection admitted, nothing sent twice, nothing mixed up."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ from mangacache.context import scripts
 from mangacache.errors import Invalid, Transient
 from mangacache.local.process import free_port
 from mangacache.local.valkey import valkey_process
-from mangacache.redis import LinkLost, Moved, RedisPyLink, Script, ScriptFailed
+from mangacache.redis import LinkLost, Moved, MultiplexedLink, RedisPyLink, Script, ScriptFailed, open_link
 from mangacache.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from mangacache.local.process import ServerProcess
-    from mangacache.redis import Admission, Server
+    from mangacache.redis import Admission, Link, Server
 
 ECHO = Script.of("echo", "return ARGV[1]")
 COUNT = Script.of("count", "redis.call('PEXPIRE', KEYS[1], 60000) return redis.call('INCR', KEYS[1])")
@@ -46,21 +47,36 @@ PATIENT_S = 5.0
 """A machine that is busy with other tests is no outage."""
 
 
-@asynccontextmanager
-async def linked(endpoint: str | int, admission: Admission | None = None, **changes) -> AsyncIterator[RedisPyLink]:
-    """Open a link whose connections are admitted under 1, unless said otherwise."""
-    if isinstance(endpoint, int):
-        endpoint = f"redis://127.0.0.1:{endpoint}"
-    settings = Settings(
-        redis_endpoint=endpoint, **{"redis_timeout_s": PATIENT_S, "connect_timeout_s": PATIENT_S} | changes
-    )
-    link = RedisPyLink(settings, clock=SystemClock(), random=system_random(), telemetry=Telemetry())
-    link.admit_with(admission if admission is not None else admit)
-    try:
-        yield link
-    finally:
-        async with asyncio.timeout(HANG_GUARD_S):
-            await link.close()
+KINDS = {"redis-py": RedisPyLink, "multiplexed": MultiplexedLink}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def linked(kind: str) -> Callable[..., AbstractAsyncContextManager[Link]]:
+    """What opens a link whose connections are admitted under 1, unless said otherwise."""
+
+    @asynccontextmanager
+    async def opened(endpoint: str | int, admission: Admission | None = None, **changes) -> AsyncIterator[Link]:
+        if isinstance(endpoint, int):
+            endpoint = f"redis://127.0.0.1:{endpoint}"
+        settings = Settings(
+            redis_endpoint=endpoint,
+            **{"redis_link": kind, "redis_timeout_s": PATIENT_S, "connect_timeout_s": PATIENT_S} | changes,
+        )
+        link = open_link(settings, clock=SystemClock(), random=system_random(), telemetry=Telemetry())
+        assert type(link) is KINDS[kind]
+        link.admit_with(admission if admission is not None else admit)
+        try:
+            yield link
+        finally:
+            async with asyncio.timeout(HANG_GUARD_S):
+                await link.close()
+
+    return opened
 
 
 async def admit(server: Server) -> int:
@@ -102,7 +118,7 @@ def key() -> str:
 # Admission
 
 
-async def test_nothing_is_sent_on_a_connection_before_it_is_admitted(own_valkey, client, key):
+async def test_nothing_is_sent_on_a_connection_before_it_is_admitted(linked, own_valkey, client, key):
     asked, opened = asyncio.Event(), asyncio.Event()
 
     async def slowly(server: Server) -> int:
@@ -119,7 +135,7 @@ async def test_nothing_is_sent_on_a_connection_before_it_is_admitted(own_valkey,
         assert await running == 1
 
 
-async def test_each_connection_is_admitted_once(own_valkey, client, key):
+async def test_each_connection_is_admitted_once(linked, kind, own_valkey, client, key):
     admitted = []
 
     async def counting(server: Server) -> int:
@@ -131,11 +147,11 @@ async def test_each_connection_is_admitted_once(own_valkey, client, key):
             await asyncio.gather(*(link.run(ECHO, key, [n], tag=1) for n in range(50)))
         connected = len(await client.client_list()) - 1
         assert len(admitted) == connected
-        assert 2 <= connected <= 8
+        assert connected == 1 if kind == "multiplexed" else 2 <= connected <= 8
         assert len(set(admitted)) == 1
 
 
-async def test_admission_may_run_scripts_on_the_very_connection(own_valkey, key):
+async def test_admission_may_run_scripts_on_the_very_connection(linked, own_valkey, key):
     async def owing(server: Server) -> int:
         return await server.run(COUNT, key, [])
 
@@ -143,7 +159,7 @@ async def test_admission_may_run_scripts_on_the_very_connection(own_valkey, key)
         assert await link.run(COUNT, key, [], tag=1) == 2
 
 
-async def test_a_command_under_another_tag_is_not_sent(own_valkey, client, key):
+async def test_a_command_under_another_tag_is_not_sent(linked, own_valkey, client, key):
     async with linked(own_valkey.port) as link:
         assert await link.run(COUNT, key, [], tag=1) == 1
         with pytest.raises(Moved):
@@ -152,7 +168,7 @@ async def test_a_command_under_another_tag_is_not_sent(own_valkey, client, key):
         assert await link.run(COUNT, key, [], tag=1) == 2
 
 
-async def test_after_drop_connections_are_admitted_anew(own_valkey, client, key):
+async def test_after_drop_connections_are_admitted_anew(linked, own_valkey, client, key):
     tags = iter((1, 2))
 
     async def next_tag(server: Server) -> int:
@@ -174,7 +190,7 @@ async def gone(client: Redis, *, but: int) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_connection_that_is_refused_is_closed_and_tried_again(own_valkey, client, key):
+async def test_a_connection_that_is_refused_is_closed_and_tried_again(linked, own_valkey, client, key):
     refusals = iter([True] * 3)
 
     async def thrice_not(server: Server) -> int:
@@ -196,7 +212,7 @@ async def test_a_connection_that_is_refused_is_closed_and_tried_again(own_valkey
 # Servers that end, stand still, or are no primaries
 
 
-async def test_a_killed_server_is_lost_and_found_again_with_a_new_admission(own_valkey, key):
+async def test_a_killed_server_is_lost_and_found_again_with_a_new_admission(linked, own_valkey, key):
     runs = []
 
     async def naming(server: Server) -> int:
@@ -219,7 +235,7 @@ async def test_a_killed_server_is_lost_and_found_again_with_a_new_admission(own_
         assert await link.run(COUNT, key, [], tag=2) == 1
 
 
-async def test_a_stalled_server_is_lost_within_the_time_out_and_then_at_once(own_valkey, client, key):
+async def test_a_stalled_server_is_lost_within_the_time_out_and_then_at_once(linked, own_valkey, client, key):
     async with linked(own_valkey.port, ask_role, redis_timeout_s=0.3, redis_connections=4) as link:
         await link.run(COUNT, key, [], tag=1)
         own_valkey.pause()
@@ -242,7 +258,7 @@ async def test_a_stalled_server_is_lost_within_the_time_out_and_then_at_once(own
         assert await link.run(COUNT, key, [], tag=1) == before + 1
 
 
-def refused_without_waiting(link: RedisPyLink, key: str) -> None:
+def refused_without_waiting(link: Link, key: str) -> None:
     """Take one step of a call, which is all there is of it."""
     call = link.run(COUNT, key, [], tag=1)
     with pytest.raises(LinkLost):
@@ -255,7 +271,7 @@ async def ask_role(server: Server) -> int:
     return 1
 
 
-async def test_a_server_that_stands_still_while_it_is_connected_to_is_given_up_too(own_valkey, key):
+async def test_a_server_that_stands_still_while_it_is_connected_to_is_given_up_too(linked, own_valkey, key):
     own_valkey.pause()
     try:
         async with linked(own_valkey.port, ask_role, redis_timeout_s=0.1, connect_timeout_s=0.2) as link:
@@ -266,7 +282,7 @@ async def test_a_server_that_stands_still_while_it_is_connected_to_is_given_up_t
         own_valkey.resume()
 
 
-async def test_a_primary_that_steps_down_takes_no_writes_and_is_not_admitted_again(own_valkey, client, key):
+async def test_a_primary_that_steps_down_takes_no_writes_and_is_not_admitted_again(linked, own_valkey, client, key):
     async with linked(own_valkey.port, ask_role) as link:
         await link.run(COUNT, key, [], tag=1)
         await client.replicaof("127.0.0.1", free_port())
@@ -284,7 +300,7 @@ async def test_a_primary_that_steps_down_takes_no_writes_and_is_not_admitted_aga
 # Replies
 
 
-async def test_a_cancelled_callers_reply_reaches_nobody_else(shared_valkey):
+async def test_a_cancelled_callers_reply_reaches_nobody_else(linked, shared_valkey):
     """Thousands of calls, each with an answer of its own, some of them cancelled at some moment or other."""
     chance = random.Random(5)
     heard = 0
@@ -305,10 +321,10 @@ async def test_a_cancelled_callers_reply_reaches_nobody_else(shared_valkey):
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             assert {type(outcome) for outcome in outcomes} <= {int, asyncio.CancelledError}, outcomes
             heard += outcomes.count(1)
-        assert 2_000 < heard < 3_500
+        assert 2_000 < heard < 3_900, "all, or nearly all, were cancelled or were not"
 
 
-async def test_a_server_that_has_forgotten_the_scripts_is_told_them_again(own_valkey, client, key):
+async def test_a_server_that_has_forgotten_the_scripts_is_told_them_again(linked, own_valkey, client, key):
     async with linked(own_valkey.port) as link:
         assert await link.run(COUNT, key, [], tag=1) == 1
         await client.script_flush()
@@ -317,7 +333,7 @@ async def test_a_server_that_has_forgotten_the_scripts_is_told_them_again(own_va
         assert await calls_of(client, "eval") == 2
 
 
-async def test_a_command_that_is_refused_fails_alone(own_valkey, client, key):
+async def test_a_command_that_is_refused_fails_alone(linked, own_valkey, client, key):
     await client.rpush(key, "a list")
     admitted = []
 
@@ -334,7 +350,7 @@ async def test_a_command_that_is_refused_fails_alone(own_valkey, client, key):
         assert admitted == [1]
 
 
-async def test_arguments_and_replies_are_bytes_whatever_they_were(shared_valkey, key):
+async def test_arguments_and_replies_are_bytes_whatever_they_were(linked, shared_valkey, key):
     lists = Script.of("lists", "return {ARGV[1], {ARGV[2], ARGV[3]}, false, 7}")
     async with linked(shared_valkey) as link:
         sent = [b"\xff\x00", "漫画", 12]
@@ -345,36 +361,52 @@ async def test_arguments_and_replies_are_bytes_whatever_they_were(shared_valkey,
 # Bounds and the end
 
 
-async def test_no_more_connections_are_opened_than_allowed(own_valkey, client):
+async def test_no_more_connections_are_opened_than_allowed(linked, own_valkey, client):
     async with linked(own_valkey.port, redis_connections=3) as link:
         done = await asyncio.gather(*(link.run(ECHO, "k", [n], tag=1) for n in range(300)))
         assert done == [str(n).encode() for n in range(300)]
         assert len(await client.client_list()) - 1 <= 3
 
 
-async def test_close_ends_what_is_under_way_and_leaves_nothing(own_valkey, client):
+ENDED = {"redis-py": "Connection closed by server", "multiplexed": "the link was closed"}
+
+
+def under_way_on(link: Link) -> int:
+    if isinstance(link, MultiplexedLink):
+        return sum(line.sent for line in link._lines)
+    return len(link._busy)
+
+
+async def all_under_way(link: Link, count: int) -> None:
+    await until(lambda: under_way_on(link) == count)
+
+
+def idle_on(link: Link) -> int:
+    return len(link._lines if isinstance(link, MultiplexedLink) else link._idle)
+
+
+async def test_close_ends_what_is_under_way_and_leaves_nothing(linked, kind, own_valkey, client):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         async with linked(own_valkey.port) as link:
             await asyncio.gather(*(link.run(ECHO, "k", [n], tag=1) for n in range(20)))
             own_valkey.pause()
             under_way = [asyncio.create_task(link.run(ECHO, "k", [n], tag=1)) for n in range(5)]
-            await asyncio.sleep(0)
-            assert len(link._busy) == 5
+            await all_under_way(link, 5)
         for task in under_way:
-            with pytest.raises(LinkLost, match="Connection closed by server"):  # and not: no answer within ...
+            with pytest.raises(LinkLost, match=ENDED[kind]):  # and not: no answer within ...
                 await task
         own_valkey.resume()
         with pytest.raises(LinkLost, match="closed"):
             await link.run(ECHO, "k", [1], tag=1)
         await link.close()
         await gone(client, but=0)
-        assert (len(link._idle), len(link._busy), len(link._tasks)) == (0, 0, 0)
+        assert (under_way_on(link), idle_on(link), len(link._tasks)) == (0, 0, 0)
         del link, under_way
         gc.collect()
 
 
-async def test_a_link_that_is_down_closes_at_once():
+async def test_a_link_that_is_down_closes_at_once(linked):
     async with linked(free_port()) as link:
         with pytest.raises(LinkLost, match="no connection"):
             await link.run(ECHO, "k", [1], tag=1)
@@ -383,7 +415,7 @@ async def test_a_link_that_is_down_closes_at_once():
     assert "closed" in repr(link)
 
 
-async def test_connections_of_a_stalled_server_are_let_go_of_too(own_valkey):
+async def test_connections_of_a_stalled_server_are_let_go_of_too(linked, own_valkey):
     """What a server does not take any more must not be kept for it."""
     async with linked(own_valkey.port, redis_timeout_s=0.2) as link:
         await link.run(ECHO, "k", [1], tag=1)
@@ -408,7 +440,7 @@ def open_sockets(port: int) -> list[str]:
 # Ways in
 
 
-async def test_a_unix_socket_leads_in(tmp_path, key):
+async def test_a_unix_socket_leads_in(linked, tmp_path, key):
     server = valkey_process(folder=tmp_path, unix_socket=tmp_path / "s")
     await server.start()
     try:
@@ -418,7 +450,7 @@ async def test_a_unix_socket_leads_in(tmp_path, key):
         await server.stop()
 
 
-async def test_a_login_and_a_database_are_those_of_the_address(own_valkey, client, key):
+async def test_a_login_and_a_database_are_those_of_the_address(linked, own_valkey, client, key):
     await client.execute_command("ACL", "SETUSER", "shop", "on", ">p/w", "~*", "+@all")
     await client.execute_command("ACL", "SETUSER", "guest", "on", ">p", "~*", "+@all", "-@scripting")
     await client.execute_command("CONFIG", "SET", "requirepass", "main")
@@ -506,7 +538,7 @@ async def tls_port(tmp_path: Path, authority: Authority) -> AsyncIterator[int]:
     await server.stop()
 
 
-async def test_tls_trusts_the_authorities_of_the_file_and_no_others(tls_port, authority, tmp_path, key):
+async def test_tls_trusts_the_authorities_of_the_file_and_no_others(linked, tls_port, authority, tmp_path, key):
     address = f"rediss://127.0.0.1:{tls_port}"
     other = Authority(tmp_path, "another")
     async with linked(address, ask_role, redis_ca_file=str(authority.file), redis_connections=4) as link:
@@ -518,24 +550,25 @@ async def test_tls_trusts_the_authorities_of_the_file_and_no_others(tls_port, au
                 await link.run(COUNT, key, [], tag=1)
 
 
-async def test_tls_compares_the_name(tls_port, authority, key):
+async def test_tls_compares_the_name(linked, tls_port, authority, key):
     async with linked(f"rediss://localhost:{tls_port}", redis_ca_file=str(authority.file)) as link:
         with pytest.raises(LinkLost, match="CERTIFICATE_VERIFY_FAILED"):
             await link.run(COUNT, key, [], tag=1)
 
 
-async def test_all_connections_share_one_tls_context(tls_port, authority, monkeypatch):
+async def test_all_connections_share_one_tls_context(linked, tls_port, authority, monkeypatch):
     made = []
     make = ssl.create_default_context
     monkeypatch.setattr(ssl, "create_default_context", lambda **options: made.append(1) or make(**options))
     async with linked(f"rediss://127.0.0.1:{tls_port}", redis_ca_file=str(authority.file)) as link:
-        await asyncio.gather(*(link.run(ECHO, "k", [n], tag=1) for n in range(50)))
-        assert len(link._idle) > 1
+        for _ in range(3):
+            await asyncio.gather(*(link.run(ECHO, "k", [n], tag=1) for n in range(50)))
+            link.drop()
     assert made == [1]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])
-async def test_a_file_that_holds_no_certificate_is_named_at_once(tmp_path, content):
+async def test_a_file_that_holds_no_certificate_is_named_at_once(linked, tmp_path, content):
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_bytes(content)
@@ -544,7 +577,7 @@ async def test_a_file_that_holds_no_certificate_is_named_at_once(tmp_path, conte
             pass
 
 
-async def test_a_tls_server_that_does_not_shake_hands_is_given_up_within_the_time_out():
+async def test_a_tls_server_that_does_not_shake_hands_is_given_up_within_the_time_out(linked):
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         async with linked(f"rediss://127.0.0.1:{deaf.getsockname()[1]}", connect_timeout_s=0.2) as link:
             with pytest.raises(LinkLost, match="no connection"):

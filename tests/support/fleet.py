@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from mangacache import Consistency, MangaCache, Settings
 from mangacache.clock import SystemClock, system_random
-from mangacache.redis import LinkLost, RedisPyLink
+from mangacache.redis import LinkLost, open_link
 from mangacache.store.epochs import PARTITION
 from mangacache.store.transport import AioTransport, Unanswered
 from mangacache.telemetry import Telemetry
@@ -345,7 +345,7 @@ class Fleet:
     def _link(self, settings: Settings, clock: SystemClock) -> Link:
         if isinstance(self.redis, InMemory):
             return self.redis.double.link(clock=clock, timeout_s=settings.redis_timeout_s)
-        return RedisPyLink(settings, clock=clock, random=system_random(), telemetry=Telemetry())
+        return open_link(settings, clock=clock, random=system_random(), telemetry=Telemetry())
 
     @asynccontextmanager
     async def workers(self, count: int = 2, **changes: Any) -> AsyncIterator[list[Worker]]:

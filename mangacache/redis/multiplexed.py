@@ -1,0 +1,208 @@
+"""A link over one connection that all callers share.
+
+A connection for each command under way costs a write, a read and a wake-up for each; on a shared one, all commands
+of a turn of the event loop go out in one write, and their replies come in together.
+
+Time-outs are kept by one task that looks now and then, only while something is under way: a timer for each call
+would cost as much as the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Final
+
+from hiredis import ReplyError
+
+from mangacache.redis.link import LinkLost, Moved, ScriptFailed
+from mangacache.redis.pipeline import MOST_WAITING, PipelinedLine, Unheard, forgotten, heard
+from mangacache.redis.reconnecting import Lent, ReconnectingLink, said
+from mangacache.redis.tls import tls_context
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from mangacache.clock import Clock, Random
+    from mangacache.redis.link import Argument, Script
+    from mangacache.settings import Settings
+    from mangacache.telemetry import Telemetry
+
+_LOOKS: Final = 4  # in the time that a call has
+_MOST_DROPS: Final = 16
+
+
+class MultiplexedLink(ReconnectingLink[PipelinedLine]):
+    """A `Link` over one connection; while it is replaced, the one before hears out what was sent on it.
+
+    Raises:
+        Invalid: `redis_ca_file` cannot be used.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Clock, random: Random, telemetry: Telemetry) -> None:
+        address = settings.redis
+        if address is None:
+            raise AssertionError("a link without an address")
+        super().__init__(
+            address,
+            self._dial,
+            connect_timeout_s=settings.connect_timeout_s,
+            timeout_s=settings.redis_timeout_s,
+            clock=clock,
+            random=random,
+            telemetry=telemetry,
+        )
+        self._to = address
+        self._tls = tls_context(settings.redis_ca_file) if address.tls else None
+        self._lines: set[PipelinedLine] = set()
+        self._current: Lent[PipelinedLine] | None = None
+        self._opening: asyncio.Task[Lent[PipelinedLine] | LinkLost] | None = None
+        self._joining = 0
+        self._looking = False
+        self._looker: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        sent, waiting = sum(line.sent for line in self._lines), sum(line.waiting for line in self._lines)
+        return f"<{type(self).__name__} {self._address}, {self._state()}, {sent} sent, {waiting} waiting>"
+
+    async def run(self, script: Script, key: str, arguments: Sequence[Argument], *, tag: int) -> Any:
+        """See `Link`."""
+        for _ in range(_MOST_DROPS):
+            lent = self._current
+            if lent is None or not lent.line.usable:
+                lent = await self._joined()
+            if lent.tag != tag:
+                raise Moved
+            if not self._looking:
+                self._looking = True
+                self._looker = self._tasks.start(self._look(), name="end calls to Redis that take too long")
+            self._telemetry.redis_calls.labels(script.name).inc()
+            outcome = await lent.line.ask("EVALSHA", script.sha, 1, key, *arguments)
+            kind = type(outcome)
+            if kind is not Unheard and kind is not ReplyError:
+                return outcome
+            if kind is ReplyError and forgotten(outcome):
+                outcome = await lent.line.ask("EVAL", script.text, 1, key, *arguments)
+            if type(outcome) is Unheard and outcome.retired:
+                continue  # it was not sent, and another connection may be there
+            return self._heard(outcome, lent, what=f"{script.name} of {key}")
+        raise LinkLost("connections are given up as fast as they open", sent=False)
+
+    def _heard(self, outcome: Any, lent: Lent[PipelinedLine], *, what: str) -> Any:
+        try:
+            return heard(outcome, what)
+        except LinkLost:
+            if type(outcome) is ReplyError and self._current is lent:
+                self.drop()  # no primary any more, or not yet: the next connection's admission tells
+            raise
+
+    def drop(self) -> None:
+        """See `Link`; what was sent is still answered."""
+        self._generation += 1
+        lent, self._current = self._current, None
+        if lent is not None:
+            lent.line.retire()
+
+    async def close(self) -> None:
+        """See `Link`; returns when nothing is left of any connection."""
+        self._closed = True
+        self.drop()
+        for task in (self._reconnecting, self._opening, self._looker):
+            if task is not None:
+                task.cancel()
+        for line in tuple(self._lines):
+            line.abort("the link was closed")
+            self._tasks.start(line.ended(), name="see a connection to Redis end")
+        await self._tasks.settle()
+
+    # The connection
+
+    async def _joined(self) -> Lent[PipelinedLine]:
+        """Wait for the connection that is being opened, for all who need it; it is nobody's who leaves.
+
+        Raises:
+            LinkLost: it could not be opened, or was refused.
+        """
+        self._check_up()
+        if self._joining >= MOST_WAITING:
+            raise LinkLost(f"{MOST_WAITING} commands wait for a connection already", sent=False)
+        if self._opening is None:
+            self._opening = self._tasks.start(self._replace(), name="connect to Redis", awaited=True)
+        opening = self._opening
+        self._joining += 1
+        try:
+            await asyncio.wait((opening,))
+        finally:
+            self._joining -= 1
+        if opening.cancelled():
+            raise LinkLost("closed", sent=False)
+        found = opening.result()
+        if isinstance(found, LinkLost):
+            raise LinkLost(str(found), sent=False) from found
+        return found
+
+    async def _replace(self) -> Lent[PipelinedLine] | LinkLost:
+        try:
+            lent = await self._opened()
+        except LinkLost as lost:
+            return lost
+        finally:
+            self._opening = None
+        self._take_back(lent)
+        return lent
+
+    def _serving(self) -> bool:
+        return self._current is not None and self._current.line.usable
+
+    def _take_back(self, lent: Lent[PipelinedLine]) -> None:
+        if lent.generation == self._generation and not self._closed and not self._serving():
+            self._current = lent
+        else:
+            self._end(lent)
+
+    def _place(self) -> AbstractAsyncContextManager[Any]:
+        return nullcontext()  # while the link is down nobody else opens a connection
+
+    async def _dial(self) -> PipelinedLine:
+        """Open a connection, log in and choose the database.
+
+        Raises:
+            LinkLost: it cannot be done.
+        """
+        to, loop = self._to, asyncio.get_running_loop()
+        try:
+            if to.unix_path is not None:
+                _, line = await loop.create_unix_connection(self._made, to.unix_path)
+            else:
+                _, line = await loop.create_connection(self._made, to.host, to.port, ssl=self._tls)
+        except (OSError, UnicodeError) as error:  # a name that cannot be one is a UnicodeError
+            raise LinkLost(said(error), sent=False) from error
+        self._lines.add(line)
+        try:
+            await line.log_in(to.username, to.password, to.db)
+        except (LinkLost, ScriptFailed) as error:
+            line.abort()
+            raise LinkLost(said(error), sent=False) from error
+        except BaseException:
+            line.abort()
+            raise
+        return line
+
+    def _made(self) -> PipelinedLine:
+        return PipelinedLine(clock=self._clock, gone=self._lines.discard)
+
+    # Deadlines
+
+    async def _look(self) -> None:
+        """End what takes longer than it may, as long as there is something under way."""
+        try:
+            while True:
+                await self._clock.sleep(self._timeout_s / _LOOKS)
+                busy = [line for line in self._lines if line.busy]
+                if not busy:
+                    return
+                for line in busy:
+                    line.end_what_takes_longer_than(self._timeout_s)
+        finally:
+            self._looking = False
