@@ -11,7 +11,7 @@ from mangacache.clock import SystemClock, system_random
 from mangacache.context import NoTier, RedisContexts
 from mangacache.errors import Closed, Transient
 from mangacache.model import SessionPage, checked_id
-from mangacache.redis import RedisPyLink
+from mangacache.redis import open_link
 from mangacache.sessions import Session, Sessions, delete
 from mangacache.store import Store, open_transport
 from mangacache.store.deletion import Delete
@@ -79,7 +79,8 @@ class MangaCache:
             clock: where time comes from; the machine's own by default.
             random: where randomness comes from.
             transport: the door to DynamoDB; by default the one that `dynamodb_transport` names.
-            link: the way to Redis, closed at the end; by default connections to `redis_endpoint`, where that is set.
+            link: the way to Redis, closed at the end; by default the one that `redis_link`
+                names, to `redis_endpoint`, where that is set.
 
         Raises:
             Invalid: no credentials, or a table with wrong keys.
@@ -95,7 +96,7 @@ class MangaCache:
             store = Store(transport, settings=settings, clock=clock, random=random, telemetry=telemetry)
             await store.schema.verify()
             if link is None and settings.redis_endpoint is not None:
-                link = RedisPyLink(settings, clock=clock, random=random, telemetry=telemetry)
+                link = open_link(settings, clock=clock, random=random, telemetry=telemetry)
             tier: ContextTier = NoTier(store.loader.load, clock=clock)
             if link is not None:
                 tier = RedisContexts(link, store, settings=settings, clock=clock, random=random, telemetry=telemetry)
