@@ -112,6 +112,8 @@ async def _ours(configuration: Mapping[str, Any], counts: Counter[str]) -> Async
     settings = Settings.from_env().replace(
         memory_sessions=configuration["memory_sessions"], max_connections=configuration["connections"]
     )
+    if configuration["transport"] is not None:
+        settings = settings.replace(dynamodb_transport=configuration["transport"])
     async with (
         open_transport(settings) as transport,
         MangaCache.open(settings, transport=CountedTransport(transport, counts)) as cache,

@@ -33,7 +33,7 @@ from _common import (
 from _processes import ClientFailed, ClientProcess, client_process
 from _servers import CpuMeter, RedisMeter, open_servers
 
-from mangacache.errors import MangaCacheError
+from mangacache import MangaCacheError, Settings
 from mangacache.replay import SAMPLE, read_conversations
 
 if TYPE_CHECKING:
@@ -154,6 +154,9 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument("--chats", type=Path, default=SAMPLE, metavar="FILE", help="recorded chats; else a sample")
     parser.add_argument("--long-sessions", action="store_true", help="sessions never end, and every context is full")
+    parser.add_argument(
+        "--transport", choices=("aioboto3", "direct"), help="ours goes to DynamoDB by it (DYNAMODB_TRANSPORT)"
+    )
     parser.add_argument("--tuned-baseline", action="store_true", help="give the baseline our AWS client's options")
     parser.add_argument("--profile", action="store_true", help="say where our CPU goes, in a round of its own")
     given = parser.parse_args()
@@ -206,6 +209,7 @@ async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:
             "rate": rate,
             "chats": given.chats.name,
             "long_sessions": given.long_sessions,
+            "transport": given.transport or Settings.from_env().dynamodb_transport,
             "baseline_client": "tuned" if given.tuned_baseline else "as it comes",
         },
         "environment": found,
@@ -223,6 +227,7 @@ def _client(name: str, given: argparse.Namespace, plan: Plan, stack: LocalStack)
         "sessions": plan.sessions,
         "memory_sessions": plan.memory_sessions,
         "connections": max(plan.in_flight, 16),
+        "transport": given.transport,
         "tuned_baseline": given.tuned_baseline,
         "long_sessions": given.long_sessions,
         "seed": plan.seed,
@@ -313,7 +318,8 @@ def _print(figures: dict[str, Any]) -> None:
         return name, values
 
     print_table(
-        f"chat, {load['in_flight']} in flight, {load['sessions']} {'long ' * load['long_sessions']}sessions",
+        f"chat, {load['in_flight']} in flight, {load['sessions']} {'long ' * load['long_sessions']}sessions, "
+        f"{load['transport']}",
         ["ours", "plain cache-aside", "ratio"],
         [
             ("messages/s (median round)", [*line("", "messages_per_s")[1], figures["ratio_messages_per_s"]]),
