@@ -121,6 +121,15 @@ async def test_an_answer_of_an_unusual_form_is_taken_and_the_next_call_gets_its_
 
 
 @TRANSPORTS
+async def test_an_answer_too_many_ends_its_connection_so_that_nobody_reads_the_rest_of_it(transport_name):
+    async with Wire.open(transport_name) as wire:
+        wire.server.once(faults.answered_twice)
+        await wire.get()
+        await wire.get()
+        assert wire.server.connections == 2
+
+
+@TRANSPORTS
 async def test_a_connection_that_breaks_as_the_next_request_comes_leaves_its_outcome_open(transport_name):
     """Whether a server that resets has read the request, nobody can tell; so it is not sent again by itself."""
     async with Wire.open(transport_name) as wire:

@@ -172,7 +172,7 @@ class ToxicServer:
     @asynccontextmanager
     async def open(cls, apply: Callable[[Received], Awaitable[Answer]], *, seed: int = 0) -> AsyncIterator[ToxicServer]:
         made = cls(apply, seed=seed)
-        server = await asyncio.start_server(made._serve, "127.0.0.1", 0, limit=_HEAD_LIMIT)
+        server = await asyncio.start_server(made._accept, "127.0.0.1", 0, limit=_HEAD_LIMIT)
         made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield made
@@ -191,11 +191,12 @@ class ToxicServer:
         faults = [fault]
         self.plan = lambda _received, _noise: faults.pop() if faults else None
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         number = self.connections
         if self.refuses(self._noise):
