@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from mangacache.redis import Server
 
-STORM_CALLS = int(os.environ.get("LINK_CALLS", "8000"))
-"""100,000 by `LINK_CALLS=100000`: half a minute."""
+STORM_CALLS = int(os.environ.get("LINK_CALLS", "20000"))
+"""A million by `LINK_CALLS=1000000`, in half a minute."""
 
 ECHO = Script.of("echo", "return ARGV[1]")
 
@@ -562,8 +562,10 @@ async def test_no_reply_reaches_another_caller_and_nothing_hangs_whatever_happen
             await asyncio.gather(*(caller() for _ in range(64)))
         blowing.cancel()
         redis.pay()
-        await until(lambda: link.up)
-        assert await call(link, "calm again") == b"calm again"
+        heard: list[Any] = [None]
+        while not isinstance(heard[0], bytes):  # what the weather did last may still be on its way
+            heard = await outcomes([call(link, "calm again")])
+        assert heard == [b"calm again"]
     print(dict(kinds), dict(weather.seen), "connections", redis.made)
     assert kinds.pop("WRONG", 0) == 0
     assert kinds.total() == STORM_CALLS
