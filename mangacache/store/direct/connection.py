@@ -63,8 +63,6 @@ class Connection(asyncio.Protocol):
         """End the connection if `answer` is still to come; nobody asks for that answer any more."""
         if self._answer is answer:
             self.abort("its caller has left")
-        elif not answer.cancelled():
-            answer.exception()  # else it is reported as never looked at
 
     def abort(self, why: str) -> None:
         """End it at once; whoever waits for an answer hears why."""

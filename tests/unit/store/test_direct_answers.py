@@ -128,6 +128,7 @@ def test_an_answer_that_has_no_body_by_its_status_needs_no_length():
         "chunk without a size": CHUNKED + b"\r\n",
         "chunk of a size that is none": CHUNKED + b"-1\r\n",
         "chunk longer than its size": CHUNKED + b"1\r\nxyz\r\n0\r\n\r\n",
+        "chunk longer than its size that ends well": CHUNKED + b"1\r\nxyz0\r\n\r\n",
         "chunk too long": CHUNKED + b"%x\r\n" % (answers.MAX_BODY_BYTES + 1),
         "chunk's line without an end": CHUNKED + b"0" * (answers.MAX_HEAD_BYTES + 1),
     }.items(),

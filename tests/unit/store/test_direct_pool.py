@@ -148,6 +148,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_leaves_the_queue_and_noth
         await _until(lambda: len(pool._waiting) == 2)
         second.cancel()
         await asyncio.wait({second})
+        assert len(pool._waiting) == 1
         server.go.set()
         await asyncio.gather(first, third)
         assert b'"2"' not in b"".join(received.body for received in server.received)
@@ -264,6 +265,18 @@ async def test_a_connection_that_the_server_has_closed_is_not_used_again():
         await _until(lambda: not pool._all)
         await _ask(pool, 2)
         assert (pool._idle != [], server.connections) == (True, 2)
+
+
+async def test_a_connection_on_which_the_server_says_that_it_is_the_last_answer_is_not_used_again():
+    async def last(exchange):
+        answer = await exchange.apply()
+        await exchange.write(answer.head(Connection="close") + answer.body)
+
+    async with ToxicServer.open(echo) as server, _pool(server.url) as pool:
+        server.once(last)
+        await _ask(pool, 1)
+        await _ask(pool, 2)
+        assert server.connections == 2
 
 
 async def test_a_connection_that_speaks_unasked_is_ended():
