@@ -81,9 +81,14 @@ class Invalidations:
             del self._owed[session_id]
 
     def raised(self, *, before_s: float) -> None:
-        """Forget what was owed before the raise of the epoch was sent: the new contexts are read after that."""
+        """Forget what was owed before the raise of the epoch was sent: the new contexts are read after that.
+
+        A debt that grew since then stays, and is as old as the raise: else it would call for another one at once.
+        """
         for session_id, debt in list(self._owed.items()):
             if debt.last_s < before_s:
                 del self._owed[session_id]
+            else:
+                debt.since_s = max(debt.since_s, before_s)
         if self._overflow is not None and self._overflow.last_s < before_s:
             self._overflow = None

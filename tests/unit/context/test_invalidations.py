@@ -74,6 +74,18 @@ def test_a_raise_of_the_epoch_pays_what_was_owed_before_it_was_sent():
     assert len(queue) == 0
 
 
+def test_a_debt_that_grew_during_a_raise_is_not_due_for_another_one_at_once():
+    """Each raise makes every worker wait: a session that is written all the time must not cause one after the other."""
+    queue = _queue()
+    queue.owe("a", V1, now_s=10.0)
+    queue.owe("a", V2, now_s=13.5)
+    queue.owe("b", V1, now_s=13.6)
+    queue.raised(before_s=13.25)
+    assert queue.due_at_s == 16.25
+    queue.paid("a", V2)
+    assert queue.due_at_s == 16.6
+
+
 def test_what_is_owed_in_the_very_moment_of_the_raise_stays():
     queue = _queue()
     queue.owe("a", V1, now_s=11.0)
