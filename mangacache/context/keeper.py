@@ -6,18 +6,20 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from mangacache.context.knowledge import POLL_EVERY_S, EpochKnowledge, Standing
-from mangacache.errors import MangaCacheError, Transient
+from mangacache.errors import Closed, MangaCacheError, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mangacache.clock import Clock
     from mangacache.redis import Server
-    from mangacache.store.epochs import Epochs
+    from mangacache.store.epochs import EpochRecord, Epochs
     from mangacache.tasks import TaskOwner
     from mangacache.telemetry import Telemetry
 
 _READ_WITHIN_S: Final = 1.0
+_TROUBLE_S: Final = _READ_WITHIN_S + 2 * POLL_EVERY_S
+"""How long after a failed read nobody waits for another: longer than from one failure of the poll to the next."""
 _MAX_RAISES: Final = 8
 
 
@@ -57,10 +59,13 @@ class EpochKeeper:
         return record.epoch if record is not None else 0
 
     async def standing(self) -> Standing:
-        """Return what the knowledge is good for, having read the item where it has lapsed."""
+        """Return what the knowledge is good for, having read the item where it has lapsed.
+
+        While DynamoDB does not answer only the first to ask wait for it; then the poll tells when it is back.
+        """
         now_s = self._clock.monotonic_s()
         standing = self.knowledge.standing(now_s)
-        if standing is Standing.UNSURE and now_s - self._failed_at_s >= POLL_EVERY_S:
+        if standing is Standing.UNSURE and now_s - self._failed_at_s >= _TROUBLE_S:
             try:
                 await self.refresh()
             except MangaCacheError:
@@ -76,13 +81,20 @@ class EpochKeeper:
         """
         if self._reading is None:
             self._reading = self._tasks.start(self._read(), name="read the epoch", awaited=True)
-        await asyncio.shield(self._reading)
+        reading = self._reading
+        await asyncio.wait((reading,))
+        if reading.cancelled():
+            raise Closed("this MangaCache was closed while the cache's epoch was read")
+        reading.result()
 
     async def _read(self) -> None:
         sent_at_s = self._clock.monotonic_s()
         try:
             async with self._clock.timeout(_READ_WITHIN_S):
                 record = await self._epochs.read()
+                if record.epoch < self.epoch:
+                    await self._lift(record)
+                    record = await self._epochs.read()
         except TimeoutError as error:
             self._failed_at_s = self._clock.monotonic_s()
             raise Transient(f"the cache's epoch could not be read within {_READ_WITHIN_S:g} s") from error
@@ -96,6 +108,16 @@ class EpochKeeper:
             self._telemetry.log.info("epoch_learned", epoch=record.epoch)
             self._telemetry.cache_events.labels("epoch_learned").inc()
             self._changed()
+
+    async def _lift(self, record: EpochRecord) -> None:
+        """Raise an item that is lower than it was: reads follow one another, so it was lost, or restored.
+
+        Left alone it would not be learned for a long time, and epochs gone by would be used again.
+        """
+        to = self.epoch + 1
+        self._telemetry.log.warning("epoch_raised", epoch=to, why="the item had gone back")
+        self._telemetry.cache_events.labels("epoch_raised").inc()
+        await self._epochs.raise_(record.epoch, identity=record.identity, to=to)
 
     async def poll(self) -> None:
         """Read the item again and again, for as long as the worker lives."""
@@ -151,6 +173,8 @@ class EpochKeeper:
         Raises:
             MangaCacheError: DynamoDB did not answer.
         """
+        if self._reading is not None:  # it may have seen the epoch before the one under which the debts were made
+            await asyncio.wait((self._reading,))
         await self.refresh()
         known = self.knowledge.record
         if known is None:

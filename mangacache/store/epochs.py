@@ -64,12 +64,13 @@ class Epochs:
             {":identity": {"S": identity}, ":nobody": {"S": ""}, ":epoch": {"N": str(epoch)}},
         )
 
-    async def raise_(self, epoch: int, *, identity: str) -> None:
-        """Raise the epoch by one, unless somebody else has; read it again to see where it is."""
+    async def raise_(self, epoch: int, *, identity: str, to: int | None = None) -> None:
+        """Raise the epoch by one or as far as `to`, unless somebody else has; read it again to see where it is."""
+        new = to if to is not None else epoch + 1
         await self._update(
             "SET epoch = :new, #identity = :identity REMOVE settled",
             "epoch = :epoch",
-            {":new": {"N": str(epoch + 1)}, ":identity": {"S": identity}, ":epoch": {"N": str(epoch)}},
+            {":new": {"N": str(new)}, ":identity": {"S": identity}, ":epoch": {"N": str(epoch)}},
         )
 
     async def settle(self, epoch: int) -> None:

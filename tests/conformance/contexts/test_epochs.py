@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fleet import MovedClock
+from fleet import Gate, MovedClock
 
-from mangacache import Transient
+from mangacache import Closed, Transient
 from mangacache.context.keeper import EpochKeeper
 from mangacache.context.knowledge import Standing
 from mangacache.store.epochs import EpochRecord, Epochs
@@ -165,7 +165,7 @@ async def test_knowledge_that_has_lapsed_is_renewed_when_it_is_asked_for(keepers
     assert await keeper.standing() is Standing.SURE
 
 
-async def test_an_item_that_cannot_be_read_is_asked_for_at_most_every_half_second(keepers, epochs, monkeypatch):
+async def test_for_an_item_that_cannot_be_read_nobody_waits_again_and_again(keepers, epochs, monkeypatch):
     reads = []
 
     async def failing():
@@ -177,9 +177,39 @@ async def test_an_item_that_cannot_be_read_is_asked_for_at_most_every_half_secon
     keeper = keepers(clock)
     assert [await keeper.standing() for _ in range(5)] == [Standing.UNSURE] * 5
     assert len(reads) == 1
+    clock.pass_s(1.5)  # as long as from one failure of the poll to the next, where reads hang
+    assert await keeper.standing() is Standing.UNSURE
+    assert len(reads) == 1
     clock.pass_s(0.5)
     await keeper.standing()
     assert len(reads) == 2
+
+
+async def test_who_waits_for_a_read_when_the_worker_closes_hears_so(epochs, monkeypatch):
+    telemetry = Telemetry()
+    tasks = TaskOwner(on_failure=telemetry.count_survived)
+    keeper = EpochKeeper(epochs, clock=MovedClock(), tasks=tasks, telemetry=telemetry, changed=lambda: None)
+    gate = Gate()
+    monkeypatch.setattr(epochs, "read", gate)
+    waiting = asyncio.create_task(keeper.refresh())
+    await gate.reached()
+    await tasks.cancel()
+    with pytest.raises(Closed):
+        await waiting
+
+
+async def test_an_item_that_was_lost_is_put_above_what_was_known(world, keepers, epochs):
+    """As after the table was restored: else the workers would not learn of any epoch for as long as it is lower."""
+    clock = MovedClock()
+    keeper = keepers(clock)
+    await keeper.admit(Server())
+    await keeper.raise_unheard()
+    await keeper.raise_unheard()
+    assert await world.delete_items(lambda item: item["SK"]["S"] == "EPOCH") == 1
+    clock.pass_s(5)
+    assert await keeper.standing() is Standing.WAITING, "whoever met the low item may rely on it"
+    assert (keeper.epoch, (await epochs.read()).epoch) == (4, 4)
+    assert await keeper.admit(Server()) == 4
 
 
 async def test_without_the_item_the_primary_last_known_is_admitted_and_no_other(keepers, epochs, monkeypatch):
@@ -206,3 +236,24 @@ async def test_who_could_not_tell_the_others_raises_the_epoch_and_knows_it_then(
     assert one.epoch >= 2
     assert two.epoch >= 2
     assert await one.admit(Server()) == await two.admit(Server()) == max(one.epoch, two.epoch)
+
+
+async def test_a_raise_by_another_that_a_read_under_way_has_missed_pays_nothing(keepers, epochs, monkeypatch):
+    """What is owed may have been written after that raise, when contexts were read under its epoch already."""
+    keeper, gate, read = keepers(), Gate(), epochs.read
+    await keeper.refresh()
+
+    async def slow():
+        found = await read()
+        await gate()
+        return found
+
+    monkeypatch.setattr(epochs, "read", slow)
+    polling = asyncio.create_task(keeper.refresh())
+    await gate.reached()
+    await epochs.raise_(1, identity="")
+    raising = asyncio.create_task(keeper.raise_unheard())
+    await asyncio.sleep(0)
+    gate.opened.set()
+    await asyncio.gather(polling, raising)
+    assert keeper.epoch == 3

@@ -328,8 +328,28 @@ async def test_without_dynamodb_latest_and_strong_and_appends_raise(fleet):
             await two.say("2")
         two.table.away = False
         await until(lambda: two.tier._keeper._reading is None, "no read of the epoch is under way")
-        fleet.clock.pass_s(0.5)
+        fleet.clock.pass_s(2)
         assert await two.heard() == ["1"]
+
+
+async def test_without_dynamodb_no_read_but_the_first_waits_for_an_epoch_item_that_hangs(fleet):
+    async with fleet.worker(**QUICKLY) as worker:
+        await worker.say("1")
+        await worker.heard()
+        worker.table.epoch_away = True
+        fleet.clock.pass_s(2)
+        assert (await worker.session().context()).stale
+        gate = Gate()
+
+        async def hanging():
+            await gate()
+            raise Transient("no answer")
+
+        worker.tier._keeper._epochs.read = hanging
+        await gate.reached()
+        context = await worker.session().context()
+        assert (context.source, context.stale) == ("redis", True)
+        gate.opened.set()
 
 
 async def test_without_dynamodb_and_redis_memory_answers_and_says_that_it_is_stale_but_never_below_the_token(fleet):
