@@ -161,7 +161,11 @@ class MangaCache:
             )
         if self._closed:
             raise Closed("this MangaCache is closed")
-        if asyncio.get_running_loop() is not self._loop:
+        try:
+            loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop is not self._loop:
             raise Closed("this MangaCache belongs to another event loop: open one in each loop")
 
 

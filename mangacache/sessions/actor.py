@@ -80,12 +80,12 @@ class Actor:
         grew_at_s: `clock.monotonic_s` when `known` last became newer.
         touched_at_s: wall clock of META's last write, as far as known.
         flights: reads under way, at most one sent and one waiting of each kind.
-        swept: whether this actor has seen to an interrupted sweep already.
+        swept_upto: the incarnation below which this actor has seen to an interrupted sweep already.
     """
 
     __slots__ = (
-        "draining", "first_version", "flights", "grew_at_s", "known", "last_used_s", "mailbox", "session_id", "swept",
-        "touched_at_s", "validated_at_s", "window_at_s",
+        "draining", "first_version", "flights", "grew_at_s", "known", "last_used_s", "mailbox", "session_id",
+        "swept_upto", "touched_at_s", "validated_at_s", "window_at_s",
     )  # fmt: skip
 
     def __init__(self, session_id: str) -> None:
@@ -100,7 +100,7 @@ class Actor:
         self.mailbox: deque[Message] | None = None
         self.draining = False
         self.flights: list[Flight] = []
-        self.swept = False
+        self.swept_upto = 0
 
     @property
     def busy(self) -> bool:
@@ -174,16 +174,17 @@ class Mailboxes:
         """
         if self._closed:
             raise Closed("this MangaCache is closing and takes no more writes")
-        if actor.mailbox is None:
-            actor.mailbox = deque()
-        elif len(actor.mailbox) >= self._limit:
+        mailbox = actor.mailbox
+        if mailbox is None:
+            mailbox = actor.mailbox = deque()
+        elif len(mailbox) >= self._limit:
             raise Rejected(
                 f"{self._limit} writes are waiting in this session already (mailbox_size): nothing was done",
                 retry_after_s=0.5,
             )
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         message = Message(operation, future, self._clock.monotonic_s() + self._wait_s)
-        actor.mailbox.append(message)
+        mailbox.append(message)
         if not actor.draining:
             actor.draining = True
             self._tasks.start(self._drain(actor), name="drain a session's mailbox")
@@ -192,9 +193,10 @@ class Mailboxes:
         except asyncio.CancelledError:
             if message.started:
                 await outlast(future)
-                future.cancelled() or future.exception()  # retrieved: the cancellation is what the caller hears
-            else:
+            elif not future.done():  # it still waits, and gives its place back
+                mailbox.remove(message)
                 future.cancel()
+            future.cancelled() or future.exception()  # retrieved: the cancellation is what the caller hears
             raise
         return future.result()
 

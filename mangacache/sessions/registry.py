@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from mangacache.context import Confirmed
 from mangacache.errors import Closed, MangaCacheError, Rejected, Transient, VersionGone
 from mangacache.model import Consistency, Context, Version
 from mangacache.sessions.actor import Actor, Flight, Fresh, Mailboxes
@@ -109,6 +110,8 @@ class Sessions:
                 raise
             if known_before.foreign or (at_least is not None and not known_before.version.covers(at_least)):
                 raise
+            if is_anothers(known_before.meta, customer_id, self.clock.time_s()):  # learned while this read failed
+                raise
             return self._answer(actor, turns=turns, source="memory", stale=True)
         if fresh.stale and consistency == Consistency.LATEST:
             raise Transient("the cache's epoch cannot be read in DynamoDB, so LATEST cannot be promised")
@@ -166,9 +169,13 @@ class Sessions:
             flight.task = self._tasks.start(self._fly(actor, flight, previous), name="read a session", awaited=True)
         if at_least is not None:
             flight.least = flight.least.join(at_least)
-        if flight.task is None:
+        task = flight.task
+        if task is None:
             raise AssertionError("a flight without a task")
-        return await asyncio.shield(flight.task)
+        await asyncio.wait((task,))
+        if task.cancelled():  # by `close`: the caller was not cancelled, and must not look as if it had been
+            raise Closed("this MangaCache was closed during the read")
+        return task.result()
 
     async def _fly(self, actor: Actor, flight: Flight, previous: Flight | None) -> Fresh:
         try:
@@ -188,7 +195,8 @@ class Sessions:
             found = await self._tier.read(actor.session_id, least=least, have=have)
         known = self._learned(actor, found.snapshot, found.sent_at_s, strong=found.strong)
         if not found.stale:
-            actor.validated_at_s = max(actor.validated_at_s, found.sent_age_s)
+            if not found.degraded:  # else the others cannot know it: each read says so, or asks again
+                actor.validated_at_s = max(actor.validated_at_s, found.sent_age_s)
             actor.window_at_s = max(actor.window_at_s, found.sent_age_s - found.window_age_s)
         return Fresh(known, found.source, strong=found.strong, degraded=found.degraded, stale=found.stale)
 
@@ -197,8 +205,8 @@ class Sessions:
         meta = known.meta
         if meta is not None and meta.incarnation is not None:
             actor.touched_at_s = max(actor.touched_at_s, _seconds(meta.last_active_at))
-            if meta.unswept and not actor.swept:
-                actor.swept = True
+            if meta.unswept and actor.swept_upto < meta.incarnation:
+                actor.swept_upto = meta.incarnation
                 self._tasks.start(
                     self._resume_sweep(actor.session_id, meta.incarnation), name="resume an interrupted sweep"
                 )
@@ -238,16 +246,22 @@ class Sessions:
                 # Whatever went wrong, what is known may be what misled the decision: read it anew next time.
                 actor.forget()
                 raise
+            confirmed = Confirmed(degraded=True)
             try:
                 confirmed = await self._tier.commit(session_id, base=base, after=after)
             finally:  # it is stored, whether or not the others have heard of it
                 self._learned(actor, after, sent_at_s)
-                actor.window_at_s = max(actor.window_at_s, sent_age_s)
+                if after is not known:  # a turn that was found in memory says nothing of the table
+                    actor.window_at_s = max(actor.window_at_s, sent_age_s)
+                if confirmed.degraded:  # no read without a look at Redis may tell what the others cannot know
+                    actor.validated_at_s = float("-inf")
+            if confirmed.degraded:
+                return _degraded(result)
             if known is None:  # the decision began with a strong read, and holds what was written since
                 actor.validated_at_s = max(actor.validated_at_s, sent_age_s)
             elif confirmed.current_age_s is not None and actor.known is after:
                 actor.validated_at_s = max(actor.validated_at_s, confirmed.current_age_s)
-            return _degraded(result) if confirmed.degraded else result
+            return result
 
         return await self._mailboxes.run(actor, operation)
 
@@ -284,8 +298,12 @@ class Sessions:
     # META's touches
 
     async def _touch_if_due(self, actor: Actor) -> None:
-        if self.clock.time_s() - actor.touched_at_s >= self.settings.touch_every_s:
+        if self._touch_is_due(actor):
             await self._touch(actor)
+
+    def _touch_is_due(self, actor: Actor) -> bool:
+        # Far in the future is due as well: the clock was there, and has been set back.
+        return abs(self.clock.time_s() - actor.touched_at_s) >= self.settings.touch_every_s
 
     async def _touch(self, actor: Actor) -> None:
         """Raise META's last_number and last_active_at to what is known, where they lag behind."""
@@ -300,12 +318,18 @@ class Sessions:
         )
         try:
             outcome = await self.store.perform(actor.session_id, touch)
-        except MangaCacheError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, neither writes nor evictions may end for it
             self._telemetry.count_survived("touch_failed", error)
             return
         actor.touched_at_s = stamp.now_s
-        if isinstance(outcome, Done) and actor.known is not None and actor.known.meta is not None:
-            meta = msgspec.structs.replace(actor.known.meta, last_number=touch.number, expires_at=stamp.meta_expires_at)
+        # Where another META was learned meanwhile, it may be another life's.
+        if isinstance(outcome, Done) and actor.known is not None and actor.known.meta is known.meta:
+            meta = msgspec.structs.replace(
+                known.meta,
+                last_number=touch.number,
+                last_active_at=touch.last_active_at,
+                expires_at=touch.expires_at,
+            )
             actor.known = msgspec.structs.replace(actor.known, meta=meta)
 
     # Leaving memory
@@ -320,7 +344,7 @@ class Sessions:
                 self._actors.move_to_end(session_id)
                 continue
             del self._actors[session_id]
-            if self.clock.time_s() - oldest.touched_at_s >= self.settings.touch_every_s:
+            if self._touch_is_due(oldest):
                 self._tasks.start(self._touch(oldest), name="touch a session that leaves memory")
 
     async def _evict_idle(self) -> None:
@@ -347,10 +371,13 @@ class Sessions:
                 await self._touch_all()
         except TimeoutError as error:
             self._telemetry.count_survived("drain_timed_out", error, sessions=len(self._actors))
-        self._closed = True
-        await self._tasks.cancel()
-        self._actors.clear()
-        await self._tier.close()
+        finally:  # who is cancelled here waits no longer for what is under way, and leaves nothing behind
+            self._closed = True
+            try:
+                await self._tasks.cancel()
+            finally:
+                self._actors.clear()
+                await self._tier.close()
 
     async def _touch_all(self) -> None:
         room = asyncio.Semaphore(_TOUCHES_AT_ONCE)

@@ -26,7 +26,7 @@ from mangacache.store.effects import (
     Tail,
     Touch,
 )
-from mangacache.store.items import MetaRecord, is_live, is_seal, read_meta
+from mangacache.store.items import MetaRecord, is_live, is_seal, read_meta, read_turn
 from mangacache.store.snapshot import RESERVE, Snapshot
 
 if TYPE_CHECKING:
@@ -186,12 +186,15 @@ class Append:
         self._in_doubt = self._in_doubt or refused.in_doubt
         if any(is_seal(item) for item in refused.items if item):
             return False, (yield from self._load())
-        standing = (refused.items[0] or {}).get("turn_id", {}).get("S")
-        if len(drafts) == 1 and standing == drafts[0].turn.turn_id:
-            # Ours already: an unanswered try of this call, or the same append through another worker.
+        standing = refused.items[0] or {}
+        if len(drafts) == 1 and standing.get("turn_id", {}).get("S") == drafts[0].turn.turn_id:
+            # Ours already: an unanswered try of this call, or the same append through another worker. What stands
+            # counts, not what we would have written: another try may have had another time, or other words.
+            turn = read_turn(standing)
             if not refused.in_doubt:
-                self._before_us.add(standing)
-            return True, self._stored(known, drafts)
+                self._before_us.add(turn.turn_id)
+            self._found[turn.turn_id] = turn.number
+            return True, known.grown([turn])
         snapshot, turns = cast("tuple[Snapshot, tuple[Turn, ...]]", (yield Tail(known)))
         self._learn(turns)
         return False, snapshot

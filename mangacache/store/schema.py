@@ -42,7 +42,7 @@ class Schema:
             What was done, a line each; empty where everything stood already.
 
         Raises:
-            Invalid: a table of this name stands there with other keys.
+            Invalid: a table or an index of this name stands there with other keys.
         """
         done = []
         table = await self._describe()
@@ -51,9 +51,12 @@ class Schema:
             done.append(f"table {self._table_name} made, with index {self._index_name}")
         else:
             self._check_keys(table)
-            if self._index(table) is None:
+            index = self._index(table)
+            if index is None:
                 await self._create_index()
                 done.append(f"index {self._index_name} made")
+            else:
+                self._check_index(index)
         await self._until_active()
         if await self._enable_ttl():
             done.append("ttl enabled")
@@ -81,6 +84,9 @@ class Schema:
                 f"table {self._table_name!r} has no index {self._index_name!r}: run `mangacache tables create`, "
                 "or set CUSTOMER_INDEX"
             )
+        self._check_index(index)
+
+    def _check_index(self, index: dict[str, Any]) -> None:
         if _shape(index["KeySchema"]) != _shape(_INDEX_KEYS):
             raise Invalid(
                 f"index {self._index_name!r} has the keys {_shape(index['KeySchema'])}; needed are "

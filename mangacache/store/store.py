@@ -169,7 +169,10 @@ async def open_transport(settings: Settings, *, telemetry: Telemetry | None = No
         Invalid: there are no AWS credentials, or they have expired.
     """
     core = get_session()
-    session = aioboto3.Session(botocore_session=core, region_name=settings.region)
+    try:
+        session = aioboto3.Session(botocore_session=core, region_name=settings.region)
+    except BotoCoreError as error:  # a profile that is not there, or a file of them that cannot be read
+        raise Invalid(f"the AWS configuration cannot be used: {error}") from error
     async with AsyncExitStack() as stack:
         credentials = await _credentials(session)
         config = AioConfig(

@@ -328,3 +328,17 @@ async def test_a_retry_that_waits_in_the_mailbox_while_a_window_of_turns_is_stor
         calls.append(two.session("s").append(role="user", content="x", turn_id="x"))
         done = await asyncio.gather(*calls)
     assert (done[-1].number, done[-1].duplicate) == (first.number, True)
+
+
+async def test_a_repeat_that_meets_the_stored_turn_shows_what_is_stored(world):
+    """w1 repeats a turn_id with other words; its memory holds what stands in the table, not what it would have put."""
+    async with world.cache() as w0, world.cache() as w1:
+        await w0.session("s").append(role="user", content="a", turn_id="a")
+        await w1.session("s").context()
+        await w0.session("s").append(role="user", content="first", turn_id="x", attributes={"n": 1})
+        repeated = await w1.session("s").append(role="user", content="second", turn_id="x")
+        assert repeated.duplicate
+        remembered = await w1.session("s").context(consistency=Consistency.EVENTUAL(60))
+        stored = await w1.session("s").context(consistency=Consistency.STRONG)
+    assert remembered.turns == stored.turns
+    assert stored.turns[-1].content == "first"

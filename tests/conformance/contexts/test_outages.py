@@ -505,3 +505,15 @@ async def test_a_reader_whose_deadline_is_near_does_not_wait_for_a_dead_holder(f
         assert one.event("busy") > 0
         for_ever.opened.set()
         await dying
+
+
+@pytest.mark.parametrize("policy", ["available", "hold"])
+async def test_memory_tells_nothing_as_sound_that_redis_has_not_confirmed(fleet, policy):
+    """One stores turn 2 and cannot tell Redis: its next reader at SESSION must not go away with it as if all knew."""
+    async with _one_cut_off(fleet, redis_policy=policy, invalidation_deadline_s=NOT_DUE_S) as (one, two, _):
+        with contextlib.suppress(Transient):
+            await one.say("2")
+        for _ in range(2):
+            context = await one.session("s").context(consistency=SESSION)
+            assert context.degraded or [turn.content for turn in context.turns] == ["1"]
+        assert await two.heard() == ["1"], "which is why"
