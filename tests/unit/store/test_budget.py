@@ -80,6 +80,8 @@ def test_requests_pay_in_a_share_and_time_a_little():
     assert _taken(budget) == int(2.5 * PER_S)
     clock.now_s -= 100
     assert _taken(budget) == 0
+    clock.now_s += 1
+    assert _taken(budget) == PER_S
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
