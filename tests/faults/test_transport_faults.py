@@ -59,7 +59,7 @@ def _settings(transport_name, url, **changes):
 
 
 class Wire:
-    """A transport and the server that it talks to; every call is tagged, and bounded by the hang guard."""
+    """A transport and the server that it talks to; calls are tagged, and bounded by the hang guard as its end is."""
 
     def __init__(self, transport, server):
         self._transport = transport
@@ -69,7 +69,7 @@ class Wire:
     @classmethod
     @asynccontextmanager
     async def open(cls, transport_name, apply=echo, **changes):
-        async with AsyncExitStack() as stack:
+        async with asyncio.timeout(2 * HANG_GUARD_S), AsyncExitStack() as stack:
             server = await stack.enter_async_context(ToxicServer.open(apply))
             settings = _settings(transport_name, server.url, **changes)
             yield cls(await stack.enter_async_context(open_transport(settings)), server)

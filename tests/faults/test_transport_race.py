@@ -117,7 +117,7 @@ async def test_appends_through_a_toxic_network_leave_no_hole_no_double_and_nothi
 ):
     noise = random.Random(seed)
     shares = _shares(noise)
-    async with AsyncExitStack() as stack:
+    async with asyncio.timeout(3 * HANG_GUARD_S), AsyncExitStack() as stack:
         url = real_world.settings.dynamodb_endpoint
         server = await stack.enter_async_context(ToxicServer.open(upstream(url), seed=seed))
         settings = real_world.settings.replace(
