@@ -27,7 +27,7 @@ _END_WITHIN_S: Final = 1.0
 _NOT_YET: Final = object()
 _SAID: Final = 200
 
-_NOT_NOW: Final = ("READONLY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "NOAUTH ", "WRONGPASS ")
+_NOT_NOW: Final = ("READONLY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "NOAUTH ")
 """What a server answers that does nothing for this connection now, and has not carried the command out."""
 
 

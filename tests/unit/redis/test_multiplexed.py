@@ -361,6 +361,24 @@ async def test_a_server_that_is_no_primary_any_more_is_left_and_what_it_has_is_h
         assert redis.made == 2
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "READONLY You can't write against a read only replica.",
+        "LOADING Redis is loading the dataset in memory",
+        "MASTERDOWN Link with MASTER is down",
+        "CLUSTERDOWN The cluster is down",
+        "TRYAGAIN Multiple keys request during rehashing of slot",
+        "NOAUTH Authentication required.",
+    ],
+)
+def test_what_a_server_cannot_do_now_it_has_not_done(refusal):
+    with pytest.raises(LinkLost) as lost:
+        pipeline.heard(hiredis.ReplyError(refusal), "echo of k")
+    assert not lost.value.sent
+    assert refusal in str(lost.value)
+
+
 @pytest.mark.parametrize("garbage", [b"?what\r\n", b"+unasked\r\n"])
 async def test_a_server_that_says_what_is_no_reply_is_left(redis, garbage):
     async with linked(redis) as link:
@@ -480,6 +498,7 @@ async def test_close_lets_go_of_those_who_wait_for_a_connection_or_a_reply(redis
         await link.close()
         heard = await outcomes([asked, joining])
         assert [(type(each), each.sent) for each in heard] == [(LinkLost, True), (LinkLost, False)]
+        assert str(heard[1]) == "closed", "and not: it took too long"
         with pytest.raises(LinkLost, match="closed"):
             await call(link)
     await until(lambda: not redis.wires)
