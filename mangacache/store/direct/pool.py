@@ -112,6 +112,11 @@ class Pool:
             return await answer
         except asyncio.CancelledError:
             connection.leave(answer)
+            if self._clock.monotonic_s() - now_s >= self._timeout_s / 2:  # its caller had waited for long
+                self._distrust(now_s)
+            raise
+        except Unanswered:
+            self._distrust(now_s)
             raise
 
     async def close(self) -> None:
@@ -169,6 +174,15 @@ class Pool:
                 return
         connection.since_s = self._clock.monotonic_s()
         self._idle.append(connection)
+
+    def _distrust(self, since_s: float) -> None:
+        """End what has been idle since then: what broke a connection may have broken all that were quiet meanwhile.
+
+        Else each of them would cost a call a try, and where nothing says that they are broken, a time-out.
+        """
+        for connection in tuple(self._idle):
+            if connection.since_s <= since_s:
+                connection.abort("another one broke")
 
     def _gone(self, connection: Connection) -> None:
         self._all.discard(connection)

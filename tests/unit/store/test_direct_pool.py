@@ -305,6 +305,55 @@ async def test_a_connection_that_was_idle_for_long_is_not_trusted():
         assert server.connections == 2
 
 
+@asynccontextmanager
+async def _with_idle(count, *, timeout_s=HANG_GUARD_S):
+    """A pool that has so many idle connections, to a server that tells old connections from new ones."""
+    async with _held() as server, _pool(server.url, limit=count, timeout_s=timeout_s) as pool:
+        calls = [asyncio.create_task(_ask(pool, tag)) for tag in range(count)]
+        await _until(lambda: len(server.received) == count)
+        server.go.set()
+        await asyncio.gather(*calls)
+        assert len(pool._idle) == count
+        yield server, pool
+
+
+def _only_old(fault, count):
+    return lambda received, _noise: fault if received.connection <= count else None
+
+
+@pytest.mark.parametrize("fault", [faults.lost, faults.lost_quietly, faults.done_and_reset])
+async def test_where_one_connection_breaks_the_others_that_were_quiet_are_not_trusted(fault):
+    async with _with_idle(5) as (server, pool):
+        server.plan = _only_old(fault, 5)
+        with pytest.raises(Unanswered):
+            await _ask(pool, 10)
+        await _ask(pool, 11)
+
+
+async def test_a_network_that_has_swallowed_every_connection_costs_one_time_out():
+    async def swallow(exchange):
+        await exchange.impatience(HANG_GUARD_S)
+
+    for limit_s in (HANG_GUARD_S, 0.4):  # ended by the pool, and by the caller before it
+        async with _with_idle(5, timeout_s=0.4 if limit_s == HANG_GUARD_S else 0.5) as (server, pool):
+            server.plan = _only_old(swallow, 5)
+            with pytest.raises((Unanswered, TimeoutError)):
+                async with asyncio.timeout(limit_s):
+                    await _ask(pool, 10)
+            await _ask(pool, 11)
+
+
+async def test_a_caller_who_leaves_early_says_nothing_about_the_other_connections():
+    async with _with_idle(5) as (server, pool):
+        server.go.clear()
+        call = asyncio.create_task(_ask(pool, 10))
+        await _until(lambda: len(server.received) == 6)
+        call.cancel()
+        await asyncio.wait({call})
+        await _until(lambda: len(pool._all) == 4)
+        assert len(pool._idle) == 4
+
+
 async def test_a_call_ends_when_its_time_is_over_though_nobody_else_looks_at_a_clock():
     async with _held() as server, _pool(server.url, limit=1, timeout_s=0.2) as pool:
         sent, waiting = asyncio.create_task(_ask(pool, 1)), asyncio.create_task(_ask(pool, 2))
