@@ -18,7 +18,7 @@ from mangacache.store import open_transport
 from mangacache.store.transport import Unanswered
 
 CALLS = int(os.environ.get("CANCELLED_CALLS", "5000"))
-"""How many calls of a transport, half of them with fewer connections than callers; a long run sets the variable: CANCELLED_CALLS=100000."""
+"""How many calls a transport gets, half of them on few connections; a long run sets CANCELLED_CALLS=100000."""
 
 AT_ONCE = 32
 CANCELLED_SHARE = 0.4
