@@ -79,7 +79,7 @@ class Fields:
         example="rediss://my-cache.example.com:6379/0",
     )
     redis_link: str = setting(
-        "redis-py",
+        "multiplexed",
         "How Redis is asked: `multiplexed` sends what all sessions ask for over one connection, by itself; `redis-py`"
         " leaves it to that client, with a connection for each command under way.",
         breaks="`redis-py` costs several times the processor time for each command.",

@@ -74,3 +74,20 @@ async def test_a_file_of_chats_that_is_none_ends_the_bench_with_a_message_and_no
     assert status == 2
     assert "line 1" in said
     assert "Traceback" not in said
+
+
+async def test_the_redis_link_bench_measures_both_links_on_the_script_that_reads_a_context(tmp_path):
+    out = tmp_path / "redis_link.json"
+    status, printed, said = await _run(
+        "redis_link.py", "--quick", "--rounds", "1", "--round-s", "0.1", "--json", str(out)
+    )
+    assert status == 0, said
+    assert "GET of a context" in printed
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    for what in ("same", "whole"):
+        for in_flight in ("1", "8", "50"):
+            measured = figures["evalsha_get"][what][in_flight]
+            assert measured["cpu_redis_py_to_ours"] > 0
+            for side in ("ours", "redis_py"):
+                assert measured[side]["calls_per_s"] > 0
+                assert measured[side]["cpu_us_per_call"] > 0

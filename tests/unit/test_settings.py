@@ -32,7 +32,7 @@ EXPECTED_DEFAULTS = {
     "dynamodb_endpoint": None,
     "dynamodb_transport": "direct",
     "redis_endpoint": None,
-    "redis_link": "redis-py",
+    "redis_link": "multiplexed",
     "redis_ca_file": None,
     "dax_endpoint": None,
     "key_prefix": "mc:",

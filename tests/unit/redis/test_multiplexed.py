@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mangacache.redis import Server
 
 STORM_CALLS = int(os.environ.get("LINK_CALLS", "20000"))
-"""A million by `LINK_CALLS=1000000`, in half a minute."""
+"""A million by `LINK_CALLS=1000000`, in a minute or two."""
 
 ECHO = Script.of("echo", "return ARGV[1]")
 
