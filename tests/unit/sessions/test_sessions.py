@@ -1,0 +1,143 @@
+"""What one process keeps of its sessions, when callers leave, others interfere and the instance closes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fleet import Fleet, Gate, InMemory, MovedClock, table_in_memory, until
+
+from mangacache import Closed, Consistency, Rejected, Transient
+from mangacache.testing.redis import MemoryRedis
+
+
+@pytest.fixture
+async def fleet():
+    return Fleet(await table_in_memory(), InMemory(MemoryRedis()))
+
+
+async def _idle(worker):
+    await until(lambda: not worker.actor().busy, "the session is idle")
+
+
+# The mailbox
+
+
+async def test_a_caller_who_leaves_before_his_turn_gives_his_place_in_the_mailbox_back(fleet):
+    gate = Gate()
+    async with fleet.worker(mailbox_size=2) as worker:
+        await worker.say("first")
+        worker.table.before("PutItem", gate)
+        head = asyncio.create_task(worker.say("head"))
+        await gate.reached()
+        for n in range(3):
+            leaving = asyncio.create_task(worker.say(f"never {n}"))
+            await until(lambda: len(worker.actor().mailbox) == 1, "it waits")
+            leaving.cancel()
+            await asyncio.wait((leaving,))
+        staying = [asyncio.create_task(worker.say(f"{n}")) for n in range(2)]
+        await until(lambda: len(worker.actor().mailbox) == 2, "they wait")
+        with pytest.raises(Rejected, match="mailbox_size"):
+            await worker.say("too many")
+        gate.opened.set()
+        await asyncio.gather(head, *staying)
+        assert await worker.heard() == ["first", "head", "0", "1"]
+
+
+async def test_a_touch_that_fails_by_whatever_error_ends_no_write_that_waits(fleet):
+    async def broken():
+        raise RuntimeError("a mistake in this package")
+
+    async with fleet.worker() as worker:
+        await worker.say("0")
+        fleet.clock.pass_s(400)
+        worker.table.before("UpdateItem", broken)
+        await asyncio.gather(worker.say("1"), worker.say("2"))
+        await _idle(worker)
+        assert worker.survived("touch_failed") == 1
+
+
+# META's touches
+
+
+async def test_a_touch_says_nothing_of_the_life_that_was_begun_meanwhile(fleet):
+    """Else the new life would seem to have numbers in reserve that its META does not bound."""
+    async with fleet.worker() as worker, fleet.worker() as other:
+        await worker.say(*"012345")
+        fleet.clock.pass_s(400)
+
+        async def meanwhile():
+            await other.session().delete()
+            await other.say("new")
+            await worker.latest()
+
+        worker.table.after("UpdateItem", meanwhile)
+        await worker.say("6")
+        await _idle(worker)
+        known = worker.actor().known
+        assert (known.version.incarnation, known.meta.last_number) == (2, 1)
+
+
+async def test_a_clock_that_was_an_hour_ahead_costs_one_touch_and_not_one_a_turn(fleet):
+    ahead = MovedClock()
+    ahead.pass_s(3600)
+    async with fleet.worker(clock=ahead) as one:
+        await one.say("0")
+    async with fleet.worker() as two:
+        await two.say(*"123456789")
+        await _idle(two)
+        assert two.table.counts["UpdateItem"] <= 1
+
+
+# Reading
+
+
+async def test_what_others_taught_memory_while_a_read_failed_is_not_shown_to_another_customer(fleet):
+    async with fleet.worker() as worker, fleet.worker() as other:
+        await other.say("private", customer_id="hers")
+
+        async def learned_and_failed():
+            await worker.session(customer_id="hers").context(consistency=Consistency.STRONG)
+            raise Transient("no answer")
+
+        await fleet.evict()
+        worker.table.before("GetItem", learned_and_failed)
+        with pytest.raises(Transient):
+            await worker.session(customer_id="his").context()
+        assert worker.actor().known is not None
+
+
+# Closing
+
+
+async def test_a_reader_whom_closing_overtakes_hears_so_and_is_not_cancelled(fleet):
+    gate = Gate()
+    async with fleet.worker(drain_timeout_s=0.05) as worker:
+        worker.table.before("GetItem", gate)
+        reading = asyncio.create_task(worker.session().context())
+        await gate.reached()
+    with pytest.raises(Closed):
+        await reading
+
+
+async def test_who_is_cancelled_while_closing_leaves_no_task_behind(fleet):
+    before, gate = asyncio.all_tasks(), Gate()
+    opened, writes = asyncio.Event(), []
+
+    async def run():
+        async with fleet.worker() as worker:
+            worker.table.before("TransactWriteItems", gate)
+            writes.append(asyncio.create_task(worker.say("1")))
+            await gate.reached()
+            opened.set()
+
+    running = asyncio.create_task(run())
+    await opened.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)  # into `close`, which waits for the write
+    running.cancel()
+    await asyncio.wait((running, *writes))
+    assert running.cancelled()
+    with pytest.raises(Closed, match="repeat it"):
+        await writes[0]
+    await until(lambda: asyncio.all_tasks() == before, "nothing is left")
