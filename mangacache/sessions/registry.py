@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -13,8 +12,9 @@ from mangacache.context import Confirmed
 from mangacache.errors import Closed, MangaCacheError, Rejected, Transient, VersionGone
 from mangacache.model import Consistency, Context, Version
 from mangacache.sessions.actor import Actor, Flight, Fresh, Mailboxes
+from mangacache.sessions.touches import Touches
 from mangacache.store.append import check_customer, is_anothers
-from mangacache.store.effects import Done, Sweep, Touch
+from mangacache.store.effects import Sweep
 from mangacache.tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -58,12 +58,13 @@ class Sessions:
         self._telemetry = telemetry
         self._actors: OrderedDict[str, Actor] = OrderedDict()
         self._tasks = TaskOwner(on_failure=telemetry.count_survived)
+        self._touches = Touches(store, every_s=settings.touch_every_s, clock=clock, telemetry=telemetry)
         self._mailboxes = Mailboxes(
             tasks=self._tasks,
             clock=clock,
             limit=settings.mailbox_size,
             wait_s=settings.message_deadline_s,
-            after=self._touch_if_due,
+            after=self._touches.touch_if_due,
         )
         self._evictor = self._tasks.start(self._evict_idle(), name="evict idle sessions")
         self._closed = False
@@ -78,7 +79,7 @@ class Sessions:
         actor = self._actors.get(session_id)
         if actor is None:
             actor = self._actors[session_id] = Actor(session_id)
-            self._shed()
+            self._shed(actor)
         else:
             self._actors.move_to_end(session_id)
         actor.last_used_s = self.clock.age_s()
@@ -204,7 +205,7 @@ class Sessions:
         known = actor.learn(read, strong=strong, sent_at_s=sent_at_s, now_s=self.clock.monotonic_s())
         meta = known.meta
         if meta is not None and meta.incarnation is not None:
-            actor.touched_at_s = max(actor.touched_at_s, _seconds(meta.last_active_at))
+            self._touches.learned(actor, meta)
             if meta.unswept and actor.swept_upto < meta.incarnation:
                 actor.swept_upto = meta.incarnation
                 self._tasks.start(
@@ -295,57 +296,20 @@ class Sessions:
     def _window_too_old(self, actor: Actor) -> bool:
         return self.clock.age_s() - actor.window_at_s > self.settings.window_age_s
 
-    # META's touches
-
-    async def _touch_if_due(self, actor: Actor) -> None:
-        if self._touch_is_due(actor):
-            await self._touch(actor)
-
-    def _touch_is_due(self, actor: Actor) -> bool:
-        # Far in the future is due as well: the clock was there, and has been set back.
-        return abs(self.clock.time_s() - actor.touched_at_s) >= self.settings.touch_every_s
-
-    async def _touch(self, actor: Actor) -> None:
-        """Raise META's last_number and last_active_at to what is known, where they lag behind."""
-        known = actor.known
-        if known is None or known.foreign or known.meta is None or known.version.number <= known.meta.last_number:
-            return
-        stamp = self.store.stamp()
-        if known.must_begin(stamp.now_s) or not known.turns:
-            return
-        touch = Touch(
-            known.version.incarnation, known.version.number, known.turns[-1].created_at, stamp.meta_expires_at
-        )
-        try:
-            outcome = await self.store.perform(actor.session_id, touch)
-        except Exception as error:  # noqa: BLE001 - whatever it is, neither writes nor evictions may end for it
-            self._telemetry.count_survived("touch_failed", error)
-            return
-        actor.touched_at_s = stamp.now_s
-        # Where another META was learned meanwhile, it may be another life's.
-        if isinstance(outcome, Done) and actor.known is not None and actor.known.meta is known.meta:
-            meta = msgspec.structs.replace(
-                known.meta,
-                last_number=touch.number,
-                last_active_at=touch.last_active_at,
-                expires_at=touch.expires_at,
-            )
-            actor.known = msgspec.structs.replace(actor.known, meta=meta)
-
     # Leaving memory
 
-    def _shed(self) -> None:
-        """Keep the memory tier within its bound: the least recently used idle sessions leave."""
+    def _shed(self, newest: Actor) -> None:
+        """Keep the memory tier within its bound: the least recently used idle sessions leave, and never the newest."""
         for _ in range(_EVICTION_LOOKS):
             if len(self._actors) <= max(self.settings.memory_sessions, 1):
                 return
             session_id, oldest = next(iter(self._actors.items()))
-            if oldest.busy:
+            if oldest.busy or oldest is newest:
                 self._actors.move_to_end(session_id)
                 continue
             del self._actors[session_id]
-            if self._touch_is_due(oldest):
-                self._tasks.start(self._touch(oldest), name="touch a session that leaves memory")
+            if self._touches.is_due(oldest):
+                self._tasks.start(self._touches.touch(oldest), name="touch a session that leaves memory")
 
     async def _evict_idle(self) -> None:
         while True:
@@ -359,7 +323,7 @@ class Sessions:
                     self._actors.move_to_end(session_id)
                     break
                 del self._actors[session_id]
-                await self._touch(oldest)
+                await self._touches.touch(oldest)
 
     async def close(self) -> None:
         """Take in nothing more, finish what waits, write what META lags behind; within `drain_timeout_s`."""
@@ -384,7 +348,7 @@ class Sessions:
 
         async def touch(actor: Actor) -> None:
             async with room:
-                await self._touch(actor)
+                await self._touches.touch(actor)
 
         for actor in self._actors.values():
             self._tasks.start(touch(actor), name="touch a session at the end")
@@ -396,10 +360,3 @@ def _degraded(result: Any) -> Any:
     if isinstance(result, tuple):
         return tuple(msgspec.structs.replace(one, degraded=True) for one in result)
     return msgspec.structs.replace(result, degraded=True)
-
-
-def _seconds(at: str) -> float:
-    try:
-        return datetime.fromisoformat(at).timestamp()
-    except ValueError:
-        return 0.0

@@ -141,3 +141,25 @@ async def test_who_is_cancelled_while_closing_leaves_no_task_behind(fleet):
     with pytest.raises(Closed, match="repeat it"):
         await writes[0]
     await until(lambda: asyncio.all_tasks() == before, "nothing is left")
+
+
+# Leaving memory
+
+
+async def test_a_session_that_has_just_come_does_not_leave_where_all_others_are_busy(fleet):
+    """Else its next call would find another actor: two would write one session at once in one process."""
+    gates = Gate(), Gate()
+    async with fleet.worker(memory_sessions=1) as worker:
+        await worker.say("0", session_id="busy")
+        await worker.say("0", session_id="new")
+        worker.forget()
+        for gate in gates:
+            worker.table.before("PutItem", gate)
+        busy = asyncio.create_task(worker.say("1", session_id="busy"))
+        await gates[0].reached()
+        new = asyncio.create_task(worker.say("1", session_id="new"))
+        await gates[1].reached()
+        assert worker.actor("new").busy
+        for gate in gates:
+            gate.opened.set()
+        await asyncio.gather(busy, new)
