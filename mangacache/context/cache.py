@@ -152,8 +152,8 @@ class RedisContexts:
                     return False
                 await self._clock.sleep(seconds)
                 return True
-            case Admit():
-                self._limiter.take(self._clock.monotonic_s())
+            case Admit(why):
+                self._limiter.take(self._clock.monotonic_s(), why=why)
         self._telemetry.cache_events.labels(type(effect if outcome is None else outcome).__name__.lower()).inc()
         return outcome
 

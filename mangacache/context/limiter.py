@@ -17,11 +17,12 @@ class ReadLimiter:
         self._tokens = per_s
         self._at_s = float("-inf")
 
-    def take(self, now_s: float) -> None:
+    def take(self, now_s: float, *, why: str) -> None:
         """Take a token.
 
         Args:
             now_s: `clock.monotonic_s`.
+            why: why Redis cannot be asked, for whom is refused.
 
         Raises:
             Rejected: there is none; `retry_after_s` says when there will be.
@@ -30,8 +31,8 @@ class ReadLimiter:
         self._at_s = now_s
         if self._tokens < 1:
             raise Rejected(
-                f"Redis is away and {self._per_s:g} contexts a second are read from DynamoDB already "
-                "(degraded_reads_per_s): nothing was done",
+                f"Redis cannot answer now ({why}), and {self._per_s:g} contexts a second are read from DynamoDB "
+                "already (degraded_reads_per_s): nothing was done",
                 retry_after_s=(1 - self._tokens) / self._per_s,
             )
         self._tokens -= 1

@@ -62,11 +62,13 @@ class Pause(msgspec.Struct, frozen=True):
 
 
 class Admit(msgspec.Struct, frozen=True):
-    """Ask the limiter for a read while Redis is away. Outcome: None.
+    """Ask the limiter for a read while Redis is away, for the reason `why`. Outcome: None.
 
     Raises:
         Rejected: too many a second.
     """
+
+    why: str
 
 
 # Outcomes
@@ -94,7 +96,7 @@ class Spoilt(msgspec.Struct, frozen=True):
 
 
 class Away(msgspec.Struct, frozen=True):
-    """Redis cannot be asked or its answer may not be used; `asked` where it may have heard."""
+    """Redis cannot be asked, or its answer may not be used, for the reason `why`."""
 
     why: str
 

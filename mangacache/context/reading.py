@@ -58,8 +58,8 @@ def read(*, least: Version, have: Snapshot | None, now_s: float) -> Steps[Readin
                 pause_s = min(2 * pause_s, _LAST_PAUSE_S)
             case Spoilt():
                 return (yield from read_strongly())
-            case Away():
-                yield Admit()
+            case Away(why):
+                yield Admit(why)
                 return (yield from read_strongly())
             case _:
                 raise AssertionError(outcome)

@@ -504,7 +504,7 @@ MUTANTS = (
         "4",
         "the limit of reads while Redis is away",
         CACHE,
-        "                self._limiter.take(self._clock.monotonic_s())\n",
+        "                self._limiter.take(self._clock.monotonic_s(), why=why)\n",
         "                pass\n",
         (OUTAGES, "limited"),
     ),

@@ -13,7 +13,7 @@ def _taken(limiter, now_s, count):
     through = 0
     for _ in range(count):
         try:
-            limiter.take(now_s)
+            limiter.take(now_s, why="cut")
         except Rejected:
             break
         through += 1
@@ -41,10 +41,10 @@ def test_in_any_second_at_most_twice_the_rate_and_in_the_long_run_the_rate():
 def test_who_is_refused_is_told_when_to_come_again_and_then_gets_through(per_s):
     limiter = ReadLimiter(per_s)
     _taken(limiter, 100.0, per_s)
-    with pytest.raises(Rejected, match="degraded_reads_per_s") as refused:
-        limiter.take(100.0)
+    with pytest.raises(Rejected, match=r"\(cut\).*degraded_reads_per_s") as refused:
+        limiter.take(100.0, why="cut")
     assert 0 < refused.value.retry_after_s <= 1 / per_s
-    limiter.take(100.0 + refused.value.retry_after_s + 1e-6)
+    limiter.take(100.0 + refused.value.retry_after_s + 1e-6, why="cut")
 
 
 def test_a_refused_read_costs_nothing():
@@ -52,5 +52,5 @@ def test_a_refused_read_costs_nothing():
     _taken(limiter, 100.0, 2)
     for _ in range(50):
         with pytest.raises(Rejected):
-            limiter.take(100.0)
-    limiter.take(100.5 + 1e-6)
+            limiter.take(100.0, why="cut")
+    limiter.take(100.5 + 1e-6, why="cut")

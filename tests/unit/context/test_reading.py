@@ -154,14 +154,14 @@ def test_what_cannot_be_read_in_redis_is_read_strongly_and_said():
 @pytest.mark.parametrize(("told", "degraded"), [(Told(), False), (Away("still"), True)])
 def test_without_redis_the_limiter_is_asked_before_dynamodb(told, degraded):
     effects, found = _read(Away("cut"), None, LIVE, told)
-    assert effects == [GET, Admit(), Load(), Observe(LIVE.version)]
+    assert effects == [GET, Admit("cut"), Load(), Observe(LIVE.version)]
     assert found.degraded is degraded
 
 
 def test_a_read_that_the_limiter_refuses_reads_nothing():
     steps = read(least=LEAST, have=None, now_s=0)
     next(steps)
-    assert steps.send(Away("cut")) == Admit()
+    assert steps.send(Away("cut")) == Admit("cut")
     with pytest.raises(Rejected):
         steps.throw(Rejected("too many"))
 
