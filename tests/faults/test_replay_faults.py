@@ -113,7 +113,10 @@ async def test_a_replay_ends_clean_whatever_befalls_redis(real_world, tmp_path, 
     async with AsyncExitStack() as stack:
         redises = Redises(stack, tmp_path)
         await redises.open()
-        settings = real_world.settings.replace(redis_endpoint=f"redis://127.0.0.1:{redises.proxy.port}")
+        settings = real_world.settings.replace(
+            redis_endpoint=f"redis://127.0.0.1:{redises.proxy.port}",
+            near_max_age_s=0.0,  # a replay is over so soon that memory alone would answer it
+        )
         disturbing = asyncio.ensure_future(disturb(redises, progress))
         figures = await replay(chats, settings, Options(workers=workers), progress=progress.begin)
         await disturbing
