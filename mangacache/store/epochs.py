@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from mangacache.errors import Corrupt
 from mangacache.store.transport import ConditionFailed
 
 if TYPE_CHECKING:
     from mangacache.store.requests import Requests
+    from mangacache.store.values import Typed
 
 PARTITION: Final = "CACHE#"
 _SORT: Final = "EPOCH"
@@ -39,22 +41,36 @@ class Epochs:
 
     def __init__(self, requests: Requests, *, table_name: str, key_prefix: str) -> None:
         self._requests = requests
+        self._partition = PARTITION + key_prefix
         self._where = {
             "TableName": table_name,
-            "Key": {"PK": {"S": PARTITION + key_prefix}, "SK": {"S": _SORT}},
+            "Key": {"PK": {"S": self._partition}, "SK": {"S": _SORT}},
         }
 
     async def read(self) -> EpochRecord:
-        """Return the item, read strongly; made where there is none. Nobody relies on what was before the first."""
+        """Return the item, read strongly; made where there is none. Nobody relies on what was before the first.
+
+        Raises:
+            Corrupt: somebody else has written it.
+        """
         while True:
             answer = await self._requests.send("GetItem", {**self._where, "ConsistentRead": True})
             if item := answer.body.get("Item"):
-                return EpochRecord(int(item["epoch"]["N"]), item["identity"]["S"], "settled" in item)
+                return self._record(item)
             await self._update(
                 "SET epoch = :new, #identity = :identity, settled = :yes",
                 "attribute_not_exists(PK)",
                 {":new": {"N": "1"}, ":identity": {"S": ""}, ":yes": {"BOOL": True}},
             )
+
+    def _record(self, item: Typed) -> EpochRecord:
+        try:
+            return EpochRecord(int(item["epoch"]["N"]), item["identity"]["S"], "settled" in item)
+        except (KeyError, ValueError) as error:
+            raise Corrupt(
+                f"the cache's epoch item, PK {self._partition!r} SK {_SORT!r}, is not as this package writes it: "
+                "delete it, and the workers make it anew"
+            ) from error
 
     async def name(self, identity: str, *, epoch: int) -> None:
         """Note the first primary that was ever met, without raising the epoch, where none is noted yet."""

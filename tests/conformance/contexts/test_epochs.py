@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from fleet import Gate, MovedClock
 
-from mangacache import Closed, Transient
+from mangacache import Closed, Corrupt, Transient
 from mangacache.context.keeper import EpochKeeper
 from mangacache.context.knowledge import Standing
 from mangacache.store.epochs import EpochRecord, Epochs
@@ -257,3 +257,21 @@ async def test_a_raise_by_another_that_a_read_under_way_has_missed_pays_nothing(
     gate.opened.set()
     await asyncio.gather(polling, raising)
     assert keeper.epoch == 3
+
+
+@pytest.mark.parametrize("damage", [{}, {"epoch": {"N": "1"}}, {"epoch": {"N": "1.5"}, "identity": {"S": ""}}])
+async def test_a_damaged_item_is_called_so_and_a_worker_goes_on_when_it_has_been_deleted(
+    world, keepers, epochs, damage
+):
+    clock = MovedClock()
+    keeper = keepers(clock)
+    assert await keeper.standing() is Standing.SURE
+    await world.delete_items(lambda item: item["SK"]["S"] == "EPOCH")
+    await world.put({**epochs._where["Key"], **damage})
+    clock.pass_s(5)
+    with pytest.raises(Corrupt, match="delete"):
+        await epochs.read()
+    assert await keeper.standing() is Standing.UNSURE
+    await world.delete_items(lambda item: item["SK"]["S"] == "EPOCH")
+    clock.pass_s(5)
+    assert await keeper.standing() is Standing.SURE
