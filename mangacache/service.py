@@ -55,6 +55,7 @@ class MangaCache:
         self._process_id = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._ended = asyncio.Event()
         self._sessions = Sessions(store, tier, settings=settings, clock=clock, random=random, telemetry=telemetry)
 
     def __repr__(self) -> str:
@@ -148,10 +149,15 @@ class MangaCache:
         raise Transient(f"the index still names sessions of this customer; {deleted} were deleted: call it again")
 
     async def close(self) -> None:
-        """Finish what is under way and close; called at the end of `open`'s block."""
-        if not self._closed:
-            self._closed = True
+        """Finish what is under way and close; called at the end of `open`'s block. Whoever calls it again waits too."""
+        if self._closed:
+            await self._ended.wait()
+            return
+        self._closed = True
+        try:
             await self._sessions.close()
+        finally:
+            self._ended.set()
 
     def _check(self) -> None:
         if self._process_id != os.getpid():

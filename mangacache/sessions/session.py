@@ -73,8 +73,12 @@ class Session:
             Transient: DynamoDB cannot be reached, and nothing known will do.
         """
         self._check()
-        if turns not in range(1, WINDOW + 1):
+        if type(turns) is not int or turns not in range(1, WINDOW + 1):
             raise Invalid(f"a context holds 1 to {WINDOW} turns, not {turns!r}: use `history` for more")
+        if not isinstance(consistency, Consistency):
+            raise Invalid(
+                f"{consistency!r} is no level of consistency: pass Consistency.LATEST or another of its levels"
+            )
         least = Version.parse(at_least) if at_least is not None else None
         return await self._sessions.context(
             self.id, turns=turns, at_least=least, consistency=consistency, customer_id=self.customer_id
@@ -168,6 +172,8 @@ class Session:
             Conflict: META has moved on, or whether the change was made is unknown.
         """
         self._check()
+        if isinstance(remove, str):
+            raise Invalid(f"`remove` takes names, and {remove!r} is one: put it into a list")
         removes = tuple(remove)
         if taken := META_NAMES.intersection(removes):
             raise Invalid(f"{min(taken)!r} belongs to the table's layout and cannot be removed")
@@ -197,6 +203,8 @@ class Session:
             Invalid: `upto` is no turn of this session, or the text is over 64 KiB.
         """
         self._check()
+        if upto is not None and type(upto) is not int:
+            raise Invalid(f"`upto` is a turn's number, not {upto!r}")
         return await self._change(
             Update(
                 stamp=self._sessions.store.stamp(),

@@ -143,6 +143,22 @@ async def test_who_is_cancelled_while_closing_leaves_no_task_behind(fleet):
     await until(lambda: asyncio.all_tasks() == before, "nothing is left")
 
 
+async def test_who_closes_a_second_time_waits_for_the_first(fleet):
+    gate = Gate()
+    async with fleet.worker() as worker:
+        await worker.say("0")
+        worker.table.before("PutItem", gate)
+        writing = asyncio.create_task(worker.say("1"))
+        await gate.reached()
+        closing = [asyncio.create_task(worker.cache.close()) for _ in range(2)]
+        await until(lambda: worker.cache._closed, "it closes")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not any(close.done() for close in closing)
+        gate.opened.set()
+        await asyncio.gather(writing, *closing)
+
+
 # Leaving memory
 
 
