@@ -45,7 +45,7 @@ OPERATIONS: Final = ("PutItem", "GetItem", "Query")
 SERVERS: Final = ("engine", "canned")
 QUICK_WITHIN_S: Final = 34.0  # of the 40 promised: the rest is for closing
 SHORTEST_ROUND_S: Final = 0.1
-_WARM_UP_S: Final = 0.2
+LONGEST_WARM_UP_S: Final = 0.2
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +105,7 @@ async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     ):
         found = environment(stack, loop=given.loop)
         clients = {name: await opened.enter_async_context(_client(name, given, plan, stack, canned)) for name in peers}
-        await _prepare(clients)
+        await _prepare(clients, warm_up_s=min(LONGEST_WARM_UP_S, plan.round_s))
         if given.quick and not given.round_s:
             cells = len(clients) * len(SERVERS) * len(OPERATIONS)
             plan = plan.within(QUICK_WITHIN_S - (time.perf_counter() - started_s), cells=cells)
@@ -137,13 +137,13 @@ def _client(name: str, given: argparse.Namespace, plan: Plan, stack: LocalStack,
     return client_process(name, BENCH / "_dynamodb_client.py", configuration, variables=stack.environment())
 
 
-async def _prepare(clients: Mapping[str, ClientProcess]) -> None:
+async def _prepare(clients: Mapping[str, ClientProcess], *, warm_up_s: float) -> None:
     """Store what is read, through one of them; then let each open its connections and fill its caches."""
     await next(iter(clients.values())).ask("prepare", server="engine")
     for client in clients.values():
         for server in SERVERS:
             for operation in OPERATIONS:
-                await client.ask("measure", server=server, operation=operation, seconds=_WARM_UP_S)
+                await client.ask("measure", server=server, operation=operation, seconds=warm_up_s)
         await client.ask("settle")
 
 

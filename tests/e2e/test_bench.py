@@ -35,7 +35,7 @@ async def _run(script, *arguments):
 
 async def test_the_chat_bench_measures_ours_beside_plain_cache_aside_and_reads_back_what_was_said(tmp_path):
     out = tmp_path / "chat.json"
-    bounds = ("--sessions", "24", "--in-flight", "8", "--rounds", "1", "--round-s", "0.4")
+    bounds = ("--sessions", "24", "--in-flight", "8", "--rounds", "1", "--round-s", "0.4", "--transport", "aioboto3")
     status, printed, said = await _run("chat.py", "--quick", "--json", str(out), "--profile", *bounds)
     assert status == 0, said
     figures = json.loads(out.read_text(encoding="utf-8"))
@@ -44,6 +44,8 @@ async def test_the_chat_bench_measures_ours_beside_plain_cache_aside_and_reads_b
     assert figures["load"]["memory_sessions"] == 2
     assert {"commit", "python", "loop", "cores", "packages", "dynamodb", "redis"} <= figures["environment"].keys()
     assert "mangacache" in figures["profile"]["percent"]
+    assert figures["load"]["transport"] == "aioboto3"
+    assert figures["profile"]["percent"]["botocore, aiobotocore"] > 10
     for peer in ("ours", "baseline"):
         measured = figures[peer]
         assert measured["messages"] > 0
@@ -91,3 +93,23 @@ async def test_the_redis_link_bench_measures_both_links_on_the_script_that_reads
             for side in ("ours", "redis_py"):
                 assert measured[side]["calls_per_s"] > 0
                 assert measured[side]["cpu_us_per_call"] > 0
+
+
+async def test_the_dynamodb_bench_measures_each_way_on_both_servers(tmp_path):
+    out = tmp_path / "dynamodb.json"
+    bounds = ("--in-flight", "8", "--rounds", "1", "--round-s", "0.1")
+    status, printed, said = await _run("dynamodb.py", "--quick", "--json", str(out), *bounds)
+    assert status == 0, said
+    assert "boto3 in threads" in printed
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert ("aiodynamo is left out" in said) == ("aiodynamo" not in figures["load"]["peers"])
+    assert {"direct", "aioboto3", "boto3"} <= set(figures["load"]["peers"])
+    for operations in figures["servers"].values():
+        assert operations.keys() == {"PutItem", "GetItem", "Query"}
+        for sides in operations.values():
+            assert list(sides) == figures["load"]["peers"]
+            for measured in sides.values():
+                assert measured["operations"] > 0
+                assert measured["cpu_ms_per_operation"] > 0
+                assert measured["latency_ms"]["p99"] >= measured["latency_ms"]["p50"] > 0
+    assert figures["cpu_ratio_to_aioboto3"].keys() == figures["servers"].keys() == {"engine", "canned"}
