@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from dynamodb_credentials import GRACE_S, CredentialEndpoint, is_signed_by
 from dynamodb_server import Answer, ToxicServer, upstream
 
-from mangacache import Invalid, MangaCache, Transient
+from mangacache import Invalid, MangaCache
+from mangacache.store import open_transport
+from mangacache.store.transport import Unanswered
 
 LIFE_S = 1.5
 HANG_GUARD_S = 30.0
@@ -50,11 +52,11 @@ class Judging:
 
 
 @asynccontextmanager
-async def _opened(world, transport_name, judge, **changes):
+async def _opened(world, transport_name, judge):
     """Open a cache on a server that judges signatures; yields the cache, the judging, and the server."""
     judging = Judging(world.settings.dynamodb_endpoint, judge)
     async with ToxicServer.open(judging) as server:
-        settings = world.settings.replace(dynamodb_endpoint=server.url, dynamodb_transport=transport_name, **changes)
+        settings = world.settings.replace(dynamodb_endpoint=server.url, dynamodb_transport=transport_name)
         async with asyncio.timeout(HANG_GUARD_S), MangaCache.open(settings) as cache:
             yield cache, judging, server
 
@@ -79,38 +81,39 @@ async def test_credentials_that_end_again_and_again_are_renewed_and_no_call_fail
                 assert (await session.append(role="user", content="x")).number == appended // len(sessions) + 1
 
 
-@pytest.mark.parametrize(("transport_name", "error"), [("aioboto3", Transient), ("direct", Invalid)])
+@pytest.mark.parametrize(("transport_name", "error"), [("aioboto3", Unanswered), ("direct", Invalid)])
 async def test_an_endpoint_that_fails_for_a_while_is_survived(real_world, no_credentials, transport_name, error):
     """The AWS client asks within a call, and in each call towards the end; ours asks beside the calls."""
-    async with CredentialEndpoint.open(LIFE_S) as endpoint:
+    key = {"TableName": real_world.settings.table_name, "Key": {"PK": {"S": "x"}, "SK": {"S": "META"}}}
+    async with CredentialEndpoint.open(LIFE_S) as endpoint, AsyncExitStack() as stack:
         no_credentials.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint.url)
-        async with _opened(real_world, transport_name, endpoint.judge, request_deadline_s=2.0) as (
-            cache,
-            judging,
-            server,
-        ):
-            session = cache.session("s")
-            await session.append(role="user", content="x")
-            endpoint.works = False
-            with pytest.raises(error, match=r"the AWS credentials.* could not be renewed"):
-                await _forever(session)
-            assert judging.refused == []
-            used = endpoint.issued[server.received[-1].access_key]
-            assert transport_name == "aioboto3" or used.expires_at_s <= time.time()
-            endpoint.works = True
-            await _until_answered(session)
+        judging = Judging(real_world.settings.dynamodb_endpoint, endpoint.judge)
+        server = await stack.enter_async_context(ToxicServer.open(judging))
+        settings = real_world.settings.replace(dynamodb_endpoint=server.url, dynamodb_transport=transport_name)
+        await stack.enter_async_context(asyncio.timeout(HANG_GUARD_S))
+        transport = await stack.enter_async_context(open_transport(settings))
+        await transport.request("GetItem", key)
+        endpoint.works = False
+        with pytest.raises(error, match=r"the AWS credentials.* could not be renewed") as raised:
+            await _again_and_again(transport, key)
+        assert transport_name == "direct" or not raised.value.sent
+        used = endpoint.issued[server.received[-1].access_key]
+        assert transport_name == "aioboto3" or used.expires_at_s <= time.time()
+        endpoint.works = True
+        await _until_answered(transport, key)
+        assert judging.refused == []
 
 
-async def _forever(session):
+async def _again_and_again(transport, key):
     while True:
-        await session.append(role="user", content="x")
+        await transport.request("GetItem", key)
 
 
-async def _until_answered(session):
+async def _until_answered(transport, key):
     while True:
         try:
-            return await session.append(role="user", content="x")
-        except (Invalid, Transient):
+            return await transport.request("GetItem", key)
+        except (Invalid, Unanswered):
             await asyncio.sleep(0.01)
 
 
