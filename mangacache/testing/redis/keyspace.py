@@ -96,7 +96,8 @@ class Keyspace:
         self._expires_ms.clear()
 
     def _live(self, key: str) -> dict[bytes, bytes]:
-        if self._expires_ms.get(key, self.now_ms()) < self.now_ms():
+        expires_ms = self._expires_ms.get(key)
+        if expires_ms is not None and expires_ms < self.now_ms():
             self._drop(key)
         return self._hashes.get(key, {})
 

@@ -20,6 +20,7 @@ from mangacache.store import Store
 from mangacache.store.transport import AioTransport
 from mangacache.telemetry import Telemetry
 from mangacache.testing import MemoryDynamoDB, MemoryRedis
+from mangacache.testing.redis.keyspace import Keyspace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -407,3 +408,19 @@ async def test_the_same_seed_makes_the_same_servers_and_choices():
 
     assert await story(7) == await story(7)
     assert await story(7) != await story(8)
+
+
+def test_a_key_without_expiry_outlives_the_millisecond_in_which_it_is_looked_at():
+    """Between HSET and PEXPIRE a key has no expiry; a clock that ticks at each look must not end it."""
+
+    class Ticking(SystemClock):
+        now_s = 1_000.0
+
+        def time_s(self) -> float:
+            self.now_s += 0.001
+            return self.now_s
+
+    keyspace = Keyspace(Ticking())
+    keyspace.hset("k", {"l": b"A"})
+    keyspace.pexpire("k", 1_000)
+    assert keyspace.hgetall("k") == {b"l": b"A"}
