@@ -167,8 +167,8 @@ def interpreted(meta: MetaRecord | None, items: Sequence[Typed], *, in_order: bo
         return Snapshot()
     if own and is_seal(own[0][1]):
         raise Reread
-    if not own and meta.revision and not in_order:
-        raise Reread
+    if meta.revision and not in_order and (own[0][0] if own else -1) < meta.last_number:
+        raise Reread  # META names a later turn: it was stored after the items were read, or has expired and gone
     number = own[0][0] if own else meta.last_number + (RESERVE if meta.revision else 0)
     return Snapshot(
         meta=meta,
