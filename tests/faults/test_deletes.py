@@ -78,13 +78,13 @@ async def test_three_workers_append_while_another_deletes_and_sessions_begin_aga
     dies = (("BatchWriteItem", 2, "before"), ("BatchWriteItem", 1, "after"))[seed % 2]
     plans = [*appenders, _deleter(seed, 1, dies=dies), _deleter(seed, 3, loss=0.1)]
     faults = [(noise.randrange(120, 180), 3, "tell")]
-    faults += [(noise.randrange(180, 380), 4, "tell") for _ in range(3)]
+    faults += [(noise.randrange(first, first + 30), 4, "tell") for first in (180, 210, 240)]
     race = Race(real_world, plans, faults)
     done = await race.run()
     assert race.statuses[3] == -9, "the first deleter dies in its sweep"
     assert outlived(race) == [0] * 4
     deletes = [one for one in done if one.call == "delete" and one.existed]
-    assert len(deletes) >= 2
+    assert deletes, "of those told while the appenders were at it, one at least found something to delete"
     _check_deletes(done)
     await _check_survivors(real_world, done, max(one.version.incarnation for one in deletes))
 
