@@ -145,17 +145,23 @@ class _RedisPyLine:
         lines = text.decode(errors="replace").splitlines()
         return dict(line.split(":", 1) for line in lines if ":" in line)
 
-    async def run(self, script: Script, key: str, arguments: Sequence[Argument]) -> Any:
-        """See `Link`."""
-        what = f"{script.name} of {key}"
+    async def run(
+        self, script: Script, key: str, arguments: Sequence[Argument], *, more_keys: Sequence[str] = ()
+    ) -> Any:
+        """See `Server`."""
+        what, to = f"{script.name} of {key}", (1 + len(more_keys), key, *more_keys, *arguments)
         try:
-            return await self._call(what, "EVALSHA", script.sha, 1, key, *arguments)
+            return await self._call(what, "EVALSHA", script.sha, *to)
         except NoScriptError:
-            return await self._call(what, "EVAL", script.text, 1, key, *arguments)
+            return await self._call(what, "EVAL", script.text, *to)
+
+    async def call(self, *command: Argument) -> Any:
+        """See `Server`."""
+        return await self._call(str(command[0]), *command)
 
     async def _call(self, what: str, *command: Argument) -> Any:
         if not self._connection.is_connected:  # it would open itself again
-            raise LinkLost(f"{what}: the connection is closed", sent=False)
+            raise LinkLost(f"{what}: the connection is closed", sent=False, broke=True)
         try:
             # Packed by hiredis: redis-py's own packing is twice the cost of all the rest of a call.
             packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub forgets tuples of many types
@@ -168,7 +174,7 @@ class _RedisPyLine:
         except ResponseError as error:
             raise ScriptFailed(f"{what}: {said(error)}") from error
         except _LOST as error:
-            raise LinkLost(f"{what}: {said(error)}", sent=True) from error
+            raise LinkLost(f"{what}: {said(error)}", sent=True, broke=True) from error
 
     def abort(self) -> None:
         """See `Line`: what is unsent is not waited for, since a stalled server would never take it."""

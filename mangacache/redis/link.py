@@ -33,11 +33,13 @@ class LinkLost(Exception):
 
     Attributes:
         sent: whether the command may have been carried out.
+        broke: whether the connection broke under it; else there was none, or no room, or no time.
     """
 
-    def __init__(self, message: str, *, sent: bool) -> None:
+    def __init__(self, message: str, *, sent: bool, broke: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.broke = broke
 
 
 class Moved(Exception):
@@ -54,8 +56,13 @@ class Server(Protocol):
     async def info(self) -> dict[str, str]:
         """Return the server's INFO, sections `server` and `replication`."""
 
-    async def run(self, script: Script, key: str, arguments: Sequence[Argument]) -> Any:
+    async def run(
+        self, script: Script, key: str, arguments: Sequence[Argument], *, more_keys: Sequence[str] = ()
+    ) -> Any:
         """Run a script on this very connection; see `Link.run`."""
+
+    async def call(self, *command: Argument) -> Any:
+        """Send a command on this very connection; see `Link.call`."""
 
 
 Admission: TypeAlias = Callable[[Server], Awaitable[int]]
@@ -75,15 +82,48 @@ class Link(Protocol):
     def up(self) -> bool:
         """Whether commands are sent; while it is False they fail at once, and the link reconnects by itself."""
 
-    async def run(self, script: Script, key: str, arguments: Sequence[Argument], *, tag: int) -> Any:
-        """Run a script on a connection that was admitted under `tag`, and return its reply; texts are bytes.
+    async def run(
+        self,
+        script: Script,
+        key: str,
+        arguments: Sequence[Argument],
+        *,
+        more_keys: Sequence[str] = (),
+        tag: int | None = None,
+        repeatable: bool = False,
+    ) -> Any:
+        """Run a script, and return its reply; texts are bytes.
 
-        It is sent once: whether it may be repeated is for the caller to know.
+        Args:
+            script: what is run.
+            key: `KEYS[1]`, which chooses the server.
+            arguments: `ARGV`.
+            more_keys: `KEYS[2]` and on; in a cluster they have `key`'s hash tag, or the server refuses them.
+            tag: under which the connection must have been admitted; None: under whichever.
+            repeatable: whether it may be carried out twice. Only then it is sent again, once, where the connection
+                broke before the reply; a reply that is late is not waited for twice.
 
         Raises:
             LinkLost: no answer in time, or no connection.
             Moved: the connections are admitted under another tag now.
             ScriptFailed: the server refused it.
+        """
+
+    async def call(
+        self, *command: Argument, key: str | None = None, tag: int | None = None, repeatable: bool = False
+    ) -> Any:
+        """Send a command as it is, and return its reply as RESP 3 has it: `GET`, `PUBLISH`, `SCAN`.
+
+        Nothing that blocks, subscribes, or changes the connection: it is shared.
+
+        Args:
+            command: its name and arguments.
+            key: what chooses the server in a cluster, a key or a channel of sharded pub/sub; None: any primary.
+            tag: see `run`.
+            repeatable: see `run`.
+
+        Raises:
+            LinkLost, Moved, ScriptFailed: see `run`.
         """
 
     def drop(self) -> None:

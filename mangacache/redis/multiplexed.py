@@ -66,27 +66,53 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
         sent, waiting = sum(line.sent for line in self._lines), sum(line.waiting for line in self._lines)
         return f"<{type(self).__name__} {self._address}, {self._state()}, {sent} sent, {waiting} waiting>"
 
-    async def run(self, script: Script, key: str, arguments: Sequence[Argument], *, tag: int) -> Any:
+    async def run(
+        self,
+        script: Script,
+        key: str,
+        arguments: Sequence[Argument],
+        *,
+        more_keys: Sequence[str] = (),
+        tag: int | None = None,
+        repeatable: bool = False,
+    ) -> Any:
         """See `Link`."""
+        command = ("EVALSHA", script.sha, 1 + len(more_keys), key, *more_keys, *arguments)
+        return await self._ask(script.name, command, script=script, tag=tag, repeatable=repeatable)
+
+    async def call(
+        self, *command: Argument, key: str | None = None, tag: int | None = None, repeatable: bool = False
+    ) -> Any:
+        """See `Link`."""
+        del key
+        return await self._ask(str(command[0]).lower(), command, script=None, tag=tag, repeatable=repeatable)
+
+    async def _ask(
+        self, name: str, command: tuple[Argument, ...], *, script: Script | None, tag: int | None, repeatable: bool
+    ) -> Any:
         for _ in range(_MOST_DROPS):
             lent = self._current
             if lent is None or not lent.line.usable:
                 lent = await self._joined()
-            if lent.tag != tag:
+            if tag is not None and lent.tag != tag:
                 raise Moved
             if not self._looking:
                 self._looking = True
                 self._looker = self._tasks.start(self._look(), name="end calls to Redis that take too long")
-            self._telemetry.redis_calls.labels(script.name).inc()
-            outcome = await lent.line.ask("EVALSHA", script.sha, 1, key, *arguments)
+            self._telemetry.redis_calls.labels(name).inc()
+            outcome = await lent.line.ask(*command)
             kind = type(outcome)
             if kind is not Unheard and kind is not ReplyError:
                 return outcome
-            if kind is ReplyError and forgotten(outcome):
-                outcome = await lent.line.ask("EVAL", script.text, 1, key, *arguments)
-            if type(outcome) is Unheard and outcome.retired:
-                continue  # it was not sent, and another connection may be there
-            return self._heard(outcome, lent, what=f"{script.name} of {key}")
+            if kind is ReplyError and script is not None and forgotten(outcome):
+                outcome = await lent.line.ask("EVAL", script.text, *command[2:])
+            if type(outcome) is Unheard:
+                if outcome.retired:
+                    continue  # it was not sent, and another connection may be there
+                if outcome.broke and repeatable and not self._closed:
+                    repeatable = False
+                    continue
+            return self._heard(outcome, lent, what=name if script is None else f"{name} of {command[3]!s}")
         raise LinkLost("connections are given up as fast as they open", sent=False)
 
     def _heard(self, outcome: Any, lent: Lent[PipelinedLine], *, what: str) -> Any:

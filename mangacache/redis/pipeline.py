@@ -37,14 +37,16 @@ class Unheard:
     Attributes:
         sent: whether the command may have been carried out.
         retired: the connection takes no more commands, and others may be asked.
+        broke: the connection broke; else there was no room, or no time.
     """
 
-    __slots__ = ("retired", "sent", "why")
+    __slots__ = ("broke", "retired", "sent", "why")
 
-    def __init__(self, why: str, *, sent: bool, retired: bool = False) -> None:
+    def __init__(self, why: str, *, sent: bool, retired: bool = False, broke: bool = False) -> None:
         self.why = why
         self.sent = sent
         self.retired = retired
+        self.broke = broke
 
 
 class _Call:
@@ -128,12 +130,19 @@ class PipelinedLine(asyncio.Protocol):
         lines = text.decode(errors="replace").splitlines()
         return dict(line.split(":", 1) for line in lines if ":" in line)
 
-    async def run(self, script: Script, key: str, arguments: Sequence[Argument]) -> Any:
-        """See `Link`."""
-        reply = await self.ask("EVALSHA", script.sha, 1, key, *arguments)
+    async def run(
+        self, script: Script, key: str, arguments: Sequence[Argument], *, more_keys: Sequence[str] = ()
+    ) -> Any:
+        """See `Server`."""
+        to = (1 + len(more_keys), key, *more_keys, *arguments)
+        reply = await self.ask("EVALSHA", script.sha, *to)
         if type(reply) is hiredis.ReplyError and forgotten(reply):
-            reply = await self.ask("EVAL", script.text, 1, key, *arguments)
+            reply = await self.ask("EVAL", script.text, *to)
         return heard(reply, f"{script.name} of {key}")
+
+    async def call(self, *command: Argument) -> Any:
+        """See `Server`."""
+        return heard(await self.ask(*command), str(command[0]))
 
     async def log_in(self, username: str | None, password: str | None, db: int) -> None:
         """Do what comes first on a connection.
@@ -161,17 +170,17 @@ class PipelinedLine(asyncio.Protocol):
         """End it where a reply is that late; refuse what could not be sent for that long."""
         oldest_s = self._clock.monotonic_s() - seconds
         if any(call.since_s <= oldest_s for call in self._sent):
-            self.abort(f"no answer within {seconds:g} s")
+            self.abort(f"no answer within {seconds:g} s", broke=False)
         while self._waiting and self._waiting[0].since_s <= oldest_s:
             _tell(self._waiting.popleft(), Unheard(f"it could not be sent within {seconds:g} s", sent=False))
 
-    def abort(self, why: str = "the connection was closed") -> None:
+    def abort(self, why: str = "the connection was closed", *, broke: bool = True) -> None:
         """See `Line`."""
         self.usable = False
-        unheard = Unheard(why, sent=True)
+        unheard = Unheard(why, sent=True, broke=broke)
         while self._sent:
             _tell(self._sent.popleft(), unheard)
-        self._refuse_waiting(Unheard(why, sent=False))
+        self._refuse_waiting(Unheard(why, sent=False, broke=broke))
         if self._transport is not None:
             self._transport.abort()
 
@@ -265,7 +274,7 @@ def heard(outcome: Any, what: str) -> Any:
         ScriptFailed: it is a refusal.
     """
     if type(outcome) is Unheard:
-        raise LinkLost(f"{what}: {outcome.why}", sent=outcome.sent)
+        raise LinkLost(f"{what}: {outcome.why}", sent=outcome.sent, broke=outcome.broke)
     if type(outcome) is hiredis.ReplyError:
         if str(outcome).startswith(_NOT_NOW):
             raise LinkLost(f"{what}: {outcome}", sent=False) from outcome

@@ -62,14 +62,49 @@ class PooledLink(ReconnectingLink[Line]):
         busy, idle = len(self._busy), len(self._idle)
         return f"<{type(self).__name__} {self._address}, {self._state()}, {busy} busy, {idle} idle>"
 
-    async def run(self, script: Script, key: str, arguments: Sequence[Argument], *, tag: int) -> Any:
+    async def run(
+        self,
+        script: Script,
+        key: str,
+        arguments: Sequence[Argument],
+        *,
+        more_keys: Sequence[str] = (),
+        tag: int | None = None,
+        repeatable: bool = False,
+    ) -> Any:
         """See `Link`."""
+
+        def send(lent: Lent[Line]) -> Awaitable[Any]:
+            return lent.run(script, key, arguments, more_keys=more_keys)
+
+        return await self._ask(script.name, send, tag=tag, repeatable=repeatable)
+
+    async def call(
+        self, *command: Argument, key: str | None = None, tag: int | None = None, repeatable: bool = False
+    ) -> Any:
+        """See `Link`."""
+        del key
+        return await self._ask(
+            str(command[0]).lower(), lambda lent: lent.call(*command), tag=tag, repeatable=repeatable
+        )
+
+    async def _ask(
+        self, name: str, send: Callable[[Lent[Line]], Awaitable[Any]], *, tag: int | None, repeatable: bool
+    ) -> Any:
+        try:
+            return await self._ask_once(name, send, tag=tag)
+        except LinkLost as lost:
+            if not (repeatable and lost.broke) or self._closed:
+                raise
+        return await self._ask_once(name, send, tag=tag)
+
+    async def _ask_once(self, name: str, send: Callable[[Lent[Line]], Awaitable[Any]], *, tag: int | None) -> Any:
         async with self._borrowed() as lent:
-            if lent.tag != tag:
+            if tag is not None and lent.tag != tag:
                 raise Moved
-            self._telemetry.redis_calls.labels(script.name).inc()
+            self._telemetry.redis_calls.labels(name).inc()
             try:
-                return await lent.run(script, key, arguments)
+                return await send(lent)
             except LinkLost:  # what broke one line may have broken all
                 lent.generation = -1
                 self.drop()

@@ -59,13 +59,23 @@ class Lent(Generic[L]):
         except TimeoutError as error:
             raise LinkLost(f"info: no answer within {self._timeout_s:g} s", sent=True) from error
 
-    async def run(self, script: Script, key: str, arguments: Sequence[Argument]) -> Any:
+    async def run(
+        self, script: Script, key: str, arguments: Sequence[Argument], *, more_keys: Sequence[str] = ()
+    ) -> Any:
         """See `Server`."""
         try:
             async with self._clock.timeout(self._timeout_s):
-                return await self.line.run(script, key, arguments)
+                return await self.line.run(script, key, arguments, more_keys=more_keys)
         except TimeoutError as error:
             raise LinkLost(f"{script.name}: no answer within {self._timeout_s:g} s", sent=True) from error
+
+    async def call(self, *command: Argument) -> Any:
+        """See `Server`."""
+        try:
+            async with self._clock.timeout(self._timeout_s):
+                return await self.line.call(*command)
+        except TimeoutError as error:
+            raise LinkLost(f"{command[0]!s}: no answer within {self._timeout_s:g} s", sent=True) from error
 
 
 class ReconnectingLink(ABC, Generic[L]):

@@ -73,7 +73,16 @@ class CountingLink:
         """Pass on."""
         return self._inner.up
 
-    async def run(self, script: Script, key: str, arguments: Sequence[Argument], *, tag: int) -> Any:
+    async def run(
+        self,
+        script: Script,
+        key: str,
+        arguments: Sequence[Argument],
+        *,
+        more_keys: Sequence[str] = (),
+        tag: int | None = None,
+        repeatable: bool = False,
+    ) -> Any:
         """Count and pass on."""
         if not first_message.get():
             self.round_trips[script.name] += 1
@@ -82,7 +91,15 @@ class CountingLink:
                 self.commit_bytes += len(packed)
                 self.turn_bytes += sum(len(turn) for turn in turns if isinstance(turn, bytes))
                 self.turns += len(turns)
-        return await self._inner.run(script, key, arguments, tag=tag)
+        return await self._inner.run(script, key, arguments, more_keys=more_keys, tag=tag, repeatable=repeatable)
+
+    async def call(
+        self, *command: Argument, key: str | None = None, tag: int | None = None, repeatable: bool = False
+    ) -> Any:
+        """Count and pass on."""
+        if not first_message.get():
+            self.round_trips[str(command[0]).lower()] += 1
+        return await self._inner.call(*command, key=key, tag=tag, repeatable=repeatable)
 
     def drop(self) -> None:
         """Pass on."""

@@ -358,6 +358,55 @@ async def test_arguments_and_replies_are_bytes_whatever_they_were(linked, shared
         assert await link.run(scripts.RELEASE, key, ["nobody's"], tag=1) == 0
 
 
+async def test_a_call_that_names_no_tag_takes_any_connection_that_was_admitted(linked, own_valkey, key):
+    tags = iter((7, 8))
+
+    async def next_tag(server: Server) -> int:
+        del server
+        return next(tags)
+
+    async with linked(own_valkey.port, next_tag) as link:
+        assert await link.run(COUNT, key, []) == 1
+        link.drop()
+        assert await link.run(COUNT, key, []) == 2
+
+
+async def test_a_script_may_have_several_keys(linked, shared_valkey, key):
+    keys = Script.of("keys", "return {#KEYS, KEYS[1], KEYS[3], ARGV[1]}")
+    async with linked(shared_valkey) as link:
+        heard = await link.run(keys, key, ["x"], more_keys=["b", "c"])
+        assert heard == [3, key.encode(), b"c", b"x"]
+
+
+async def test_a_command_is_sent_as_it_is(linked, shared_valkey, key):
+    async with linked(shared_valkey) as link:
+        assert await link.call("SET", key, b"\xff", "PX", 60_000, key=key) == b"OK"
+        assert await link.call("GET", key, key=key) == b"\xff"
+        with pytest.raises(ScriptFailed, match="WRONGTYPE"):
+            await link.call("LLEN", key, key=key)
+        with pytest.raises(Moved):
+            await link.call("GET", key, key=key, tag=2)
+
+
+async def test_only_what_may_be_repeated_is_sent_again_where_the_connection_breaks(linked, own_valkey, client, key):
+    async with linked(own_valkey.port) as link:
+        await link.run(COUNT, key, [])
+        for repeatable, least in ((False, 0), (True, 1)):
+            await client.set(key, 0, px=60_000)
+            own_valkey.pause()
+            asked = asyncio.create_task(link.run(COUNT, key, [], repeatable=repeatable))
+            await all_under_way(link, 1)
+            break_all(link)
+            own_valkey.resume()
+            if repeatable:
+                assert await asked in {1, 2}
+            else:
+                with pytest.raises(LinkLost) as lost:
+                    await asked
+                assert (lost.value.sent, lost.value.broke) == (True, True)
+            assert least <= int(await client.get(key)) <= least + 1
+
+
 # Bounds and the end
 
 
@@ -379,6 +428,16 @@ def under_way_on(link: Link) -> int:
 
 async def all_under_way(link: Link, count: int) -> None:
     await until(lambda: under_way_on(link) == count)
+
+
+def break_all(link: Link) -> None:
+    """Have the connections break on which something is under way."""
+    if isinstance(link, MultiplexedLink):
+        for line in tuple(link._lines):
+            line.connection_lost(ConnectionResetError("reset on purpose"))
+    else:
+        for lent in tuple(link._busy):
+            lent.line.abort()
 
 
 def idle_on(link: Link) -> int:

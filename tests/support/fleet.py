@@ -141,7 +141,7 @@ class Tap:
     def up(self) -> bool:
         return self.inner.up and not self.cut
 
-    async def run(self, script: Script, key: str, arguments: Sequence[Any], *, tag: int) -> Any:
+    async def run(self, script: Script, key: str, arguments: Sequence[Any], **options: Any) -> Any:
         if self.cut:
             raise LinkLost("cut off", sent=False)
         if acts := self._before.get(script.name):
@@ -149,12 +149,17 @@ class Tap:
         if self.delay_s is not None:
             await asyncio.sleep(self.delay_s())
         self.sent.append((script.name, key, tuple(arguments)))
-        reply = await self.inner.run(script, key, arguments, tag=tag)
+        reply = await self.inner.run(script, key, arguments, **options)
         if self.delay_s is not None:
             await asyncio.sleep(self.delay_s())
         if acts := self._after.get(script.name):
             await acts.pop(0)()
         return reply
+
+    async def call(self, *command: Any, **options: Any) -> Any:
+        if self.cut:
+            raise LinkLost("cut off", sent=False)
+        return await self.inner.call(*command, **options)
 
     def drop(self) -> None:
         self.inner.drop()
@@ -173,9 +178,12 @@ class _Overheard:
     async def info(self) -> dict[str, str]:
         return await self._server.info()
 
-    async def run(self, script: Script, key: str, arguments: Sequence[Any]) -> Any:
+    async def run(self, script: Script, key: str, arguments: Sequence[Any], **options: Any) -> Any:
         self._sent.append((f"first:{script.name}", key, tuple(arguments)))
-        return await self._server.run(script, key, arguments)
+        return await self._server.run(script, key, arguments, **options)
+
+    async def call(self, *command: Any) -> Any:
+        return await self._server.call(*command)
 
 
 class Counted:

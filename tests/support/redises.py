@@ -123,7 +123,7 @@ class MemoryHost:
         self._node = self.redis._primary
 
     def run(self, name: str, key: str, arguments: Sequence[Argument]) -> Any:
-        return self._node.run(SCRIPTS[name], key, arguments)
+        return self._node.run(SCRIPTS[name], [key], arguments)
 
     def fields(self, key: str) -> dict[bytes, bytes]:
         return self.redis.hash(key)

@@ -1,8 +1,9 @@
-"""What a node keeps: hashes that expire, by the commands the scripts use."""
+"""What a node keeps: hashes and other values that expire, by the commands the scripts use."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +15,14 @@ class ReadOnly(Exception):
     """A write on a replica."""
 
 
+class WrongType(ValueError):
+    """A value of another kind under the key."""
+
+
 class Keyspace:
     """Hashes by key; each command is as Redis's of the same name. Fields and values are bytes.
+
+    What is no hash is kept by `keep` and read by `value`, as whatever its script's function likes.
 
     Args:
         clock: its wall clock is Redis's: TIME, and when keys expire.
@@ -26,14 +33,14 @@ class Keyspace:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._hashes: dict[str, dict[bytes, bytes]] = {}
+        self._hashes: dict[str, Any] = {}
         self._expires_ms: dict[str, int] = {}
         self.read_only = False
 
     def copy(self) -> Keyspace:
         """Return what a replica has that is level with this."""
         copied = Keyspace(self._clock)
-        copied._hashes = {key: dict(fields) for key, fields in self._hashes.items()}
+        copied._hashes = deepcopy(self._hashes)
         copied._expires_ms = dict(self._expires_ms)
         return copied
 
@@ -43,7 +50,7 @@ class Keyspace:
 
     def keys(self) -> list[str]:
         """Return the keys that have not expired, oldest first."""
-        return [key for key in list(self._hashes) if self._live(key)]
+        return [key for key in list(self._hashes) if self.value(key) is not None]
 
     def hgetall(self, key: str) -> dict[bytes, bytes]:
         """Return a copy of the hash."""
@@ -51,7 +58,7 @@ class Keyspace:
 
     def pttl(self, key: str) -> int:
         """Return the milliseconds a key has left; -1 where it has no expiry, -2 where there is no key."""
-        if not self._live(key):
+        if self.value(key) is None:
             return -2
         return self._expires_ms[key] - self.now_ms() if key in self._expires_ms else -1
 
@@ -74,17 +81,28 @@ class Keyspace:
                 raise NotImplementedError(f"HSET of {key}: field {field} without a value")
             kept[str(field).encode()] = value if isinstance(value, bytes) else str(value).encode()
 
+    def value(self, key: str) -> Any:
+        """Return what is kept under a key, itself and not a copy; None where there is nothing."""
+        self._expire(key)
+        return self._hashes.get(key)
+
+    def keep(self, key: str, value: Any) -> None:
+        """Keep a value that is no hash; the key's expiry stays."""
+        self._check_writable()
+        self._expire(key)
+        self._hashes[key] = value
+
     def pexpire(self, key: str, ttl_ms: int) -> None:
         """Have a key expire."""
         self._check_writable()
         if ttl_ms <= 0:
             raise NotImplementedError(f"PEXPIRE of {key} by {ttl_ms} ms")
-        if self._live(key):
+        if self.value(key) is not None:
             self._expires_ms[key] = self.now_ms() + ttl_ms
 
     def delete(self, key: str) -> int:
         """Delete a key; return how many there were."""
-        there = bool(self._live(key))
+        there = self.value(key) is not None
         if there:
             self._check_writable()
             self._drop(key)
@@ -96,10 +114,16 @@ class Keyspace:
         self._expires_ms.clear()
 
     def _live(self, key: str) -> dict[bytes, bytes]:
+        self._expire(key)
+        found = self._hashes.get(key, {})
+        if not isinstance(found, dict):
+            raise WrongType(f"WRONGTYPE {key} holds no hash")
+        return found
+
+    def _expire(self, key: str) -> None:
         expires_ms = self._expires_ms.get(key)
         if expires_ms is not None and expires_ms < self.now_ms():
             self._drop(key)
-        return self._hashes.get(key, {})
 
     def _drop(self, key: str) -> None:
         self._hashes.pop(key, None)

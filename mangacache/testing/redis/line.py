@@ -34,7 +34,7 @@ class Message:
         self.reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._act = act
         self._value: Any = None
-        self._error: Exception | None = LinkLost(f"{name}: the connection broke", sent=True)
+        self._error: Exception | None = LinkLost(f"{name}: the connection broke", sent=True, broke=True)
         self._loses_reply = False
 
     def __repr__(self) -> str:
@@ -96,13 +96,19 @@ class MemoryLine:
         found: dict[str, str] = await self._ask("info", self.node.info)
         return found
 
-    async def run(self, script: Script, key: str, arguments: Sequence[Argument]) -> Any:
-        """See `Link`."""
-        return await self._ask(script.name, partial(self.node.run, script, key, tuple(arguments)))
+    async def run(
+        self, script: Script, key: str, arguments: Sequence[Argument], *, more_keys: Sequence[str] = ()
+    ) -> Any:
+        """See `Server`."""
+        return await self._ask(script.name, partial(self.node.run, script, (key, *more_keys), tuple(arguments)))
+
+    async def call(self, *command: Argument) -> Any:
+        """See `Server`."""
+        return await self._ask(str(command[0]).lower(), partial(self.node.call, *command))
 
     async def _ask(self, name: str, act: Callable[[], Any]) -> Any:
         if self._broken:
-            raise LinkLost(f"{name}: the connection broke", sent=True)
+            raise LinkLost(f"{name}: the connection broke", sent=True, broke=True)
         message = self._sent = Message(name, self.node, act)
         try:
             await travel(self._clock, self._random, self._latency_s)
@@ -112,7 +118,7 @@ class MemoryLine:
         await message.reply
         await travel(self._clock, self._random, self._latency_s)
         if self._broken:
-            raise LinkLost(f"{name}: the connection broke", sent=True)
+            raise LinkLost(f"{name}: the connection broke", sent=True, broke=True)
         return message.result()
 
     def abort(self) -> None:

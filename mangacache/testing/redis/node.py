@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mangacache.redis import LinkLost, ScriptFailed
 from mangacache.testing.redis.keyspace import ReadOnly
-from mangacache.testing.redis.scripts import BY_SHA
+from mangacache.testing.redis.scripts import known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,11 @@ class Node:
         role = "slave" if self.db.read_only else "master"
         return {"run_id": self._run_id, "master_replid": self._replid, "role": role}
 
-    def run(self, script: Script, key: str, arguments: Sequence[Argument]) -> Any:
+    def call(self, *command: Argument) -> Any:
+        """Refuse a command: the double runs scripts."""
+        raise NotImplementedError(f"MemoryRedis does not do {command[0]!s}: it runs scripts, and knows INFO")
+
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run a script to its end, as one step.
 
         Raises:
@@ -53,20 +57,20 @@ class Node:
             ScriptFailed: an argument is no number.
             NotImplementedError: the script is none of those the double knows.
         """
-        function = BY_SHA.get(script.sha)
+        function = known(script)
         if function is None:
             raise NotImplementedError(
-                f"MemoryRedis does not know the script {script.name!r} ({script.sha}): it does what the context's"
-                " scripts do, as they are in this release"
+                f"MemoryRedis does not know the script {script.name!r} ({script.sha}): it does what those do that"
+                " were made known to it (testing.redis.scripts), as they are in this release"
             )
         self.calls[script.name] += 1
         try:
-            return function(self.db, key, [_encoded(argument) for argument in arguments])
+            return function(self.db, keys, [_encoded(argument) for argument in arguments])
         except ReadOnly as error:
             said = "READONLY You can't write against a read only replica"
             raise LinkLost(f"{script.name}: {said}", sent=False) from error
         except ValueError as error:
-            raise ScriptFailed(f"{script.name} of {key}: {error}") from error
+            raise ScriptFailed(f"{script.name} of {keys[0]}: {error}") from error
 
     def accept(self, message: Message) -> None:
         """Take a message that has arrived: do it now, later, or never."""

@@ -1,17 +1,22 @@
-"""The context scripts once more, in Python: what each `.lua` file does to a hash, step by step as it stands there."""
+"""The context scripts once more, in Python: what each `.lua` file does to a hash, step by step as it stands there.
+
+`make_known` teaches the double further scripts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mangacache.context import scripts
 
 if TYPE_CHECKING:
+    from mangacache.redis import Script
     from mangacache.testing.redis.keyspace import Keyspace
 
 Reply: TypeAlias = "int | bytes | list[Reply] | None"
-Function: TypeAlias = Callable[["Keyspace", str, list[bytes]], Reply]
+Function: TypeAlias = Callable[["Keyspace", Sequence[str], list[bytes]], Reply]
+"""Does what a script does: the keyspace, `KEYS`, `ARGV`."""
 
 
 def _numbers(*values: bytes | None) -> list[int]:
@@ -146,10 +151,31 @@ def _deleted(db: Keyspace, key: str) -> Reply:
     return [b"deleted", -1, -1, -1]
 
 
-BY_SHA: Final[dict[str, Function]] = {
-    scripts.GET.sha: get,
-    scripts.COMMIT.sha: commit,
-    scripts.FILL.sha: fill,
-    scripts.RELEASE.sha: release,
-    scripts.DISCARD.sha: discard,
+def known(script: Script) -> Function | None:
+    """Return what does as a script does; None where the double does not know it."""
+    return _BY_SHA.get(script.sha)
+
+
+def make_known(script: Script, function: Function) -> None:
+    """Have the double run a function for a script."""
+    _BY_SHA[script.sha] = function
+
+
+def _of_one_key(function: Callable[[Keyspace, str, list[bytes]], Reply]) -> Function:
+    def run(db: Keyspace, keys: Sequence[str], argv: list[bytes]) -> Reply:
+        (key,) = keys
+        return function(db, key, argv)
+
+    return run
+
+
+_BY_SHA: Final[dict[str, Function]] = {
+    script.sha: _of_one_key(function)
+    for script, function in {
+        scripts.GET: get,
+        scripts.COMMIT: commit,
+        scripts.FILL: fill,
+        scripts.RELEASE: release,
+        scripts.DISCARD: discard,
+    }.items()
 }

@@ -325,6 +325,40 @@ async def test_commands_gather_where_the_server_does_not_read(redis):
         assert [(type(each), each.sent) for each in heard] == [(LinkLost, True), (LinkLost, False)]
 
 
+@pytest.mark.parametrize("repeatable", [False, True])
+async def test_what_was_sent_on_a_connection_that_broke_is_sent_again_only_where_it_may_be(redis, repeatable):
+    async with linked(redis) as link:
+        await call(link)
+        redis.answers = False
+        asked = asyncio.create_task(link.run(ECHO, "k", ["said"], repeatable=repeatable))
+        await until(lambda: len(redis.scripts()) == 2)
+        redis.answers = True
+        redis.reset()
+        if repeatable:
+            assert await asked == b"said"
+        else:
+            with pytest.raises(LinkLost) as lost:
+                await asked
+            assert (lost.value.sent, lost.value.broke) == (True, True)
+        assert redis.scripts() == [b"x"] + [b"said"] * (2 if repeatable else 1)
+
+
+async def test_it_is_sent_again_once_and_not_where_it_was_late(redis):
+    async with linked(redis, timeout_s=0.2) as link:
+        await call(link)
+        redis.answers = False
+        asked = asyncio.create_task(link.run(ECHO, "k", ["broke"], repeatable=True))
+        for sent in (2, 3):
+            await until(lambda sent=sent: len(redis.scripts()) == sent)
+            redis.reset()
+        with pytest.raises(LinkLost):
+            await asked
+        with pytest.raises(LinkLost, match="no answer within") as lost:
+            await link.run(ECHO, "k", ["late"], repeatable=True)
+        assert (lost.value.sent, lost.value.broke) == (True, False)
+        assert redis.scripts() == [b"x", b"broke", b"broke", b"late"]
+
+
 # Replies that are none
 
 

@@ -40,8 +40,8 @@ class Line:
     async def info(self) -> dict[str, str]:
         return {}
 
-    async def run(self, script: Script, key: str, arguments: Any) -> Any:
-        del script
+    async def run(self, script: Script, key: str, arguments: Any, *, more_keys: Any = ()) -> Any:
+        del script, more_keys
         self._server.asked += 1
         waits = [asyncio.ensure_future(event.wait()) for event in (self._server.answers, self.aborted)]
         try:
@@ -50,7 +50,7 @@ class Line:
             for wait in waits:
                 wait.cancel()
         if self.aborted.is_set():
-            raise LinkLost("aborted", sent=True)
+            raise LinkLost("aborted", sent=True, broke=True)
         if key == "refused":
             raise ScriptFailed(key)
         return list(arguments)
