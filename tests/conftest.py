@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from clusters import Cluster, clustered
 from mangatest import LoopThread, World
 from redises import debian_redis_binary, serving
 
@@ -121,6 +122,13 @@ def debian_redis() -> Iterator[int]:
     """The port of Debian's Redis, shared the same way; its absence fails the tests that need it, saying so."""
     with serving(debian_redis_binary()) as port:
         yield port
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Three primaries that share the slots, shared by suites the same way; nobody ends one of them."""
+    with clustered() as made:
+        yield made
 
 
 @pytest.fixture
