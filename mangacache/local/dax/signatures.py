@@ -37,21 +37,33 @@ def complaint(
     if secret is None:
         return f"the access key {access_key[:4]}... is not known here"
     lines = string_to_sign.decode("latin-1").split("\n")
+    wrong = _wrong_form(lines) or _wrong_time(lines[1], now_s)
+    if wrong is not None:
+        return wrong
+    date, region = lines[2].split("/")[:2]
+    key = b"AWS4" + secret.encode()
+    for part in (date, region, "dax", "aws4_request"):
+        key = hmac.digest(key, part.encode("latin-1"), "sha256")
+    expected = hmac.digest(key, string_to_sign, "sha256").hex()
+    if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogatepass")):
+        return "the signature is not the one that the secret gives"
+    return None
+
+
+def _wrong_form(lines: list[str]) -> str | None:
     if len(lines) != _LINES or lines[0] != _ALGORITHM:
         return f"what was signed is not in the form of {_ALGORITHM}"
     scope = lines[2].split("/")
     if len(scope) != _SCOPE_PARTS or scope[2:] != ["dax", "aws4_request"] or scope[0] != lines[1][:8]:
         return f"the scope {lines[2]!r:.80} is not one of the service dax"
+    return None
+
+
+def _wrong_time(written: str, now_s: float) -> str | None:
     try:
-        at_s = datetime.strptime(f"{lines[1]}+0000", "%Y%m%dT%H%M%SZ%z").timestamp()
+        at_s = datetime.strptime(f"{written}+0000", "%Y%m%dT%H%M%SZ%z").timestamp()
     except ValueError:
-        return f"{lines[1]!r:.40} is no time"
+        return f"{written!r:.40} is no time"
     if abs(at_s - now_s) > MAX_SKEW_S:
         return f"it was signed {now_s - at_s:.0f} s ago by this machine's clock, and holds for {MAX_SKEW_S:.0f} s"
-    key = b"AWS4" + secret.encode()
-    for part in (*scope[:3], "aws4_request"):
-        key = hmac.digest(key, part.encode("latin-1"), "sha256")
-    expected = hmac.digest(key, string_to_sign, "sha256").hex()
-    if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogatepass")):
-        return "the signature is not the one that the secret gives"
     return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mangacache.testing.dax.requests import of_whole_attributes, projection_of
 from mangacache.testing.dynamodb.paths import project
-from mangacache.testing.dynamodb.request import Request
 from mangacache.testing.dynamodb.values import Item, copy_item
 
 if TYPE_CHECKING:
@@ -23,20 +23,30 @@ class BatchGet:
         tables: that know its keys.
         cache: of the node that serves.
         now_s: the moment.
+        whole: see `Serving`.
 
     Attributes:
         missed: RequestItems for DynamoDB; whole items, but tables read consistently as they were asked for.
     """
 
-    def __init__(self, wanted: Mapping[str, Any], tables: Tables, cache: LruCache[Item | None], now_s: float) -> None:
+    def __init__(
+        self,
+        wanted: Mapping[str, Any],
+        tables: Tables,
+        cache: LruCache[Item | None],
+        now_s: float,
+        *,
+        whole: bool,
+    ) -> None:
         self._wanted = wanted
+        self._whole = whole
         self._tables = tables
         self._found: dict[ItemKey, Item | None] = {}
         self._places: dict[str, list[tuple[ItemKey, Item]]] = {}
         self.missed: dict[str, Any] = {}
         for table, entry in wanted.items():
             if entry.get("ConsistentRead"):
-                self.missed[table] = entry
+                self.missed[table] = of_whole_attributes(entry) if whole else entry
                 continue
             places = self._places[table] = [(tables.key_of(table, key), key) for key in entry["Keys"]]
             for place, key in places:
@@ -68,11 +78,14 @@ class BatchGet:
                 if table in answer["UnprocessedKeys"]:
                     left[table] = answer["UnprocessedKeys"][table]
                 continue
-            projection = Request(entry).projection()
+            projection = None if self._whole else projection_of(entry)
             responses[table] = []
             for place, key in self._places[table]:
                 if place not in self._found:
                     left.setdefault(table, {**entry, "Keys": []})["Keys"].append(key)
                 elif (item := self._found[place]) is not None:
-                    responses[table].append(copy_item(item) if projection is None else project(item, projection.tree))
-        return {"Responses": responses, "UnprocessedKeys": left}
+                    if not self._whole:
+                        item = copy_item(item) if projection is None else project(item, projection.tree)
+                    responses[table].append(item)
+        consumed = {"ConsumedCapacity": answer["ConsumedCapacity"]} if "ConsumedCapacity" in answer else {}
+        return {"Responses": responses, "UnprocessedKeys": left, **consumed}

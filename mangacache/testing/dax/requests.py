@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from mangacache.testing.dynamodb.paths import project, tree_of
 from mangacache.testing.dynamodb.request import Request
@@ -10,6 +11,13 @@ from mangacache.testing.dynamodb.values import Item, copy_item
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
+
+    from mangacache.testing.dynamodb.expressions import Projection
+
+_NAMES: Final = "ExpressionAttributeNames"
+_VALUES: Final = "ExpressionAttributeValues"
+_WITH_NAMES: Final = frozenset({"FilterExpression", "KeyConditionExpression"})
+_PLACEHOLDER: Final = re.compile(r"#\w+")
 
 
 def method_of(operation: str) -> str:
@@ -30,6 +38,29 @@ def frozen(value: object) -> Hashable:
     return repr(value)
 
 
+def projection_of(parameters: Mapping[str, Any]) -> Projection | None:
+    """Return the parsed ProjectionExpression, None where there is none."""
+    asked = {name: parameters[name] for name in ("ProjectionExpression", _NAMES) if name in parameters}
+    return Request(asked).projection()
+
+
+def of_whole_attributes(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request for the whole of every attribute that `parameters` projects parts of.
+
+    DynamoDB closes the gaps of a list of which it projects elements, and an answer on DAX's wire says of each value
+    which path it belongs to, so a server must see the list as it is stored. The attributes stay named, since whether
+    an index has them is for DynamoDB to say.
+    """
+    projection = projection_of(parameters)
+    if projection is None:
+        return dict(parameters)
+    others = " ".join(str(value) for name, value in parameters.items() if name in _WITH_NAMES)
+    still_used = set(_PLACEHOLDER.findall(others))
+    names = {short: name for short, name in parameters.get(_NAMES, {}).items() if short in still_used}
+    whole = {f"#whole{place}": name for place, name in enumerate(dict.fromkeys(path[0] for path in projection.paths))}
+    return {**parameters, "ProjectionExpression": ", ".join(whole), _NAMES: names | whole}
+
+
 def copy_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a Query's or Scan's answer that shares nothing with it."""
     copied = dict(answer)
@@ -42,6 +73,7 @@ def copy_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 def shown_update(new: Item, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answer for `UPDATED_NEW`, out of the whole new item."""
-    update = Request(parameters).update()
+    given = {name: parameters[name] for name in ("UpdateExpression", _NAMES, _VALUES) if name in parameters}
+    update = Request(given).update()
     shown = copy_item(new) if update is None else project(new, tree_of(update.paths))
     return {"Attributes": shown} if shown else {}

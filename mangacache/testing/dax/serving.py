@@ -36,15 +36,18 @@ class Serving:
         cluster: whose nodes serve.
         tables: what is known of tables.
         clock: what time is read from.
+        whole: answer as DAX's wire needs it, for a server that projects the items itself: whole attributes where parts
+            of them were asked for, the items of the caches uncopied (they are not to be changed), key attributes as
+            they are stored, and batches of writes done to the end.
 
     Attributes:
         door: to DynamoDB.
     """
 
-    def __init__(self, cluster: Cluster, tables: Tables, clock: Clock) -> None:
+    def __init__(self, cluster: Cluster, tables: Tables, clock: Clock, *, whole: bool = False) -> None:
         self.door = Door(tables)
-        reads = Reads(self.door, cluster, tables, clock)
-        self._writes = Writes(self.door, cluster, tables, clock)
+        reads = Reads(self.door, cluster, tables, clock, whole=whole)
+        self._writes = Writes(self.door, cluster, tables, clock, whole=whole)
         self._handlers: dict[str, _Handler] = {
             "BatchGetItem": reads.batch_get_item,
             "BatchWriteItem": self._writes.batch_write_item,
@@ -58,6 +61,11 @@ class Serving:
             "UpdateItem": self._writes.update_item,
         }
 
+    def steps(self, node: Node, operation: str, parameters: Parameters) -> Steps:
+        """Do one operation on one node; its errors are as they came from DynamoDB, and not yet the client's."""
+        yield from self._writes.read_back(node)
+        return (yield from self._handlers[operation](node, parameters))
+
     def serve(self, node: Node, operation: str, parameters: Parameters) -> Steps:
         """Do one operation on one node.
 
@@ -67,8 +75,7 @@ class Serving:
             NotImplementedError: `MemoryDynamoDB` does not model it.
         """
         try:
-            yield from self._writes.read_back(node)
-            return (yield from self._handlers[operation](node, parameters))
+            return (yield from self.steps(node, operation, parameters))
         except DaxError:
             raise
         except ParamValidationError as error:

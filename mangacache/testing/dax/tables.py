@@ -75,7 +75,14 @@ class Tables:
             ParamValidationError: by the client.
             NotImplementedError: `MemoryDynamoDB` does not model it.
         """
-        self._empty.call(operation, parameters)
+        self._empty.call(
+            operation, {name: value for name, value in parameters.items() if name != "ReturnConsumedCapacity"}
+        )
+
+    def key_types(self, table: str) -> Mapping[str, str] | None:
+        """Return the key attributes of a table and their types, hash first; None where it is not known."""
+        schema = self._schemas.get(table)
+        return None if schema is None else schema.types
 
     def key_attributes(self, table: str, attributes: Mapping[str, Any]) -> Item:
         """Return the key attributes of a key or a whole item, spelled as they are there."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from mangacache.testing.dax.requests import shown_update
+from mangacache.testing.dynamodb.errors import Refusal
 from mangacache.testing.dynamodb.values import copy_item, normalise_item
 
 if TYPE_CHECKING:
@@ -20,11 +21,16 @@ if TYPE_CHECKING:
     from mangacache.testing.dax.tables import Tables
     from mangacache.testing.dynamodb.values import Item
 
+_REPEATS: Final = 8
+"""How often what a batch left undone is sent again on the wire: the real client cannot name it to its caller, as it
+forgets the keys of puts that come back."""
+
 
 class Writes:
     """The writing operations; see `Reads` for the arguments. The query caches never hear of a write."""
 
-    def __init__(self, door: Door, cluster: Cluster, tables: Tables, clock: Clock) -> None:
+    def __init__(self, door: Door, cluster: Cluster, tables: Tables, clock: Clock, *, whole: bool) -> None:
+        self._whole = whole
         self._door = door
         self._cluster = cluster
         self._tables = tables
@@ -35,7 +41,7 @@ class Writes:
         """Put an item and keep it."""
         answer = yield from self._write(node, "PutItem", parameters)
         table, item = parameters["TableName"], parameters["Item"]
-        self._cluster.written(node, self._tables.key_of(table, item), normalise_item(item))
+        self._cluster.written(node, self._tables.key_of(table, item), _kept(item))
         return self._own_spelling(answer, table, item)
 
     def delete_item(self, node: Node, parameters: Parameters) -> Steps:
@@ -57,7 +63,10 @@ class Writes:
         self._cluster.written(node, self._tables.key_of(table, key), new)
         if new is None or returns == "ALL_NEW":
             return answer if returns == "UPDATED_OLD" else self._own_spelling(answer, table, key)
-        return {} if returns == "NONE" else shown_update(new, parameters)
+        reports: Answer = {
+            name: answer[name] for name in ("ConsumedCapacity", "ItemCollectionMetrics") if name in answer
+        }
+        return reports if returns == "NONE" else shown_update(new, parameters) | reports
 
     def _write(self, node: Node, operation: str, parameters: Parameters) -> Steps:
         yield from self._door.learn(node, [parameters.get("TableName")])
@@ -65,7 +74,7 @@ class Writes:
 
     def _own_spelling(self, answer: Answer, table: str, key: Mapping[str, Any]) -> Answer:
         """Return the answer with the request's key in its attributes, as the client puts it there."""
-        if "Attributes" not in answer:
+        if self._whole or "Attributes" not in answer:
             return answer
         attributes = copy_item(answer["Attributes"]) | self._tables.key_attributes(table, key)
         return {**answer, "Attributes": attributes}
@@ -75,14 +84,19 @@ class Writes:
         wanted = parameters.get("RequestItems")
         yield from self._door.learn(node, wanted if isinstance(wanted, dict) else ())
         answer = yield from self._door.ask(node, "BatchWriteItem", parameters)
+        repeats = _REPEATS if self._whole else 0
+        while repeats and answer["UnprocessedItems"]:
+            repeats -= 1
+            again = {**parameters, "RequestItems": answer["UnprocessedItems"]}
+            answer = yield from self._door.ask(node, "BatchWriteItem", again)
         for table, requests in parameters["RequestItems"].items():
             left = answer["UnprocessedItems"].get(table, ())
             for request in requests:
                 if request in left:
                     continue
-                item = normalise_item(request["PutRequest"]["Item"]) if "PutRequest" in request else None
-                place = self._tables.key_of(table, request["DeleteRequest"]["Key"] if item is None else item)
-                self._cluster.written(node, place, item)
+                put = request["PutRequest"]["Item"] if "PutRequest" in request else None
+                place = self._tables.key_of(table, request["DeleteRequest"]["Key"] if put is None else put)
+                self._cluster.written(node, place, None if put is None else _kept(put))
         return answer
 
     def transact_write_items(self, node: Node, parameters: Parameters) -> Steps:
@@ -120,3 +134,11 @@ class Writes:
                 continue
             for place, response in zip(places, answer["Responses"], strict=True):
                 self._cluster.filled(node, place, response.get("Item"), began=began)
+
+
+def _kept(item: Mapping[str, Any]) -> Item | None:
+    """Return a written item as DynamoDB spells it; None, to forget the entry, where only DynamoDB understands it."""
+    try:
+        return normalise_item(item)
+    except (Refusal, ParamValidationError):
+        return None
