@@ -105,6 +105,54 @@ class Fields:
         allowed="host (TLS unless loopback), dax://host[:port] (port 8111) or daxs://host[:port] (TLS, port 9111)",
         example="daxs://my-cluster.abc123.dax-clusters.us-east-1.amazonaws.com",
     )
+    dax_fills: str = setting(
+        "auto",
+        "How a session that memory and Redis do not hold is read where DAX is configured: `strong` reads its turns in"
+        " DynamoDB; `numbers` only the newest of them, and the others by their numbers through DAX; `auto` is `numbers`"
+        " without Redis and `strong` with it.",
+        breaks="`numbers` for sessions that are read once costs several times the read units and processor time of"
+        " `strong`; for long turns that are read again and again `strong` costs more read units.",
+        pattern="auto|strong|numbers",
+        allowed="auto, strong or numbers",
+    )
+    dax_writes: str = setting(
+        "deletes",
+        "What is written through DAX: `deletes` sends what a delete has done through it as well, so that it forgets;"
+        " `puts` also puts each single turn through it, so that the turn is cached at once.",
+        breaks="`puts`: a put whose reply is lost is sent again to DynamoDB, and whatever DAX or its client repeats by"
+        " itself comes on top; appends wait for DAX, and cost several times the processor time.",
+        pattern="deletes|puts",
+        allowed="deletes or puts",
+    )
+    dax_ttl_s: int = setting(
+        300,
+        "The larger of the cluster's two times to live, that of items and that of queries.",
+        breaks="Below what the cluster's parameter group says, EVENTUAL reads are older than they promise.",
+        unit="seconds",
+        span=(1, 604800),
+    )
+    dax_timeout_s: float = setting(
+        0.5,
+        "How long one read may take in DAX, waiting for a thread included, before DynamoDB is asked instead.",
+        breaks="Too short: busy moments send reads to DynamoDB; too long: callers feel it when the cluster stalls.",
+        unit="seconds",
+        span=(0.01, 10),
+    )
+    dax_threads: int = setting(
+        4,
+        "How many threads ask DAX, whose client blocks.",
+        breaks="Too few: reads queue behind slow ones;"
+        " too many: the event loop waits for the interpreter that they share.",
+        unit="threads",
+        span=(1, 64),
+    )
+    dax_calls: int = setting(
+        128,
+        "How many reads may be under way in DAX or wait for a thread; further ones go to DynamoDB at once.",
+        breaks="Too few: reads that DAX could answer go to DynamoDB; too many: they wait past dax_timeout_s.",
+        unit="calls",
+        span=(1, 4096),
+    )
     key_prefix: str = setting(
         "mc:",
         "What every Redis key of this installation begins with.",
