@@ -22,6 +22,7 @@ from mangacache.store.append import Append
 from mangacache.store.changes import Update
 from mangacache.store.deletion import Delete
 from mangacache.store.drafts import MAX_SUMMARY_BYTES, checked_batch, checked_text, drafted, meta_sets
+from mangacache.store.fences import checked_fence
 from mangacache.store.items import META_NAMES
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ class Session:
         remove: Iterable[str] = (),
         status: str | None = None,
         if_version: Version | str | None = None,
+        fence: int | None = None,
     ) -> Updated:
         """Change META: set and remove free attributes, set the status. Each change raises the revision.
 
@@ -166,10 +168,11 @@ class Session:
             status: `active`, `closed`, or a word of the bot's own.
             if_version: change only what is at this version's revision. Without it a change by somebody else in
                 between is kept, and this one is made on top of it.
+            fence: `held.fence` of the session's lock: change it only as long as nobody has claimed the lock since.
 
         Raises:
             NotFound: there is no live session.
-            Conflict: META has moved on, or whether the change was made is unknown.
+            Conflict: META has moved on, the lock was lost, or whether the change was made is unknown.
         """
         self._check()
         if isinstance(remove, str):
@@ -187,6 +190,7 @@ class Session:
                 sets=sets,
                 removes=removes,
                 if_version=Version.parse(if_version) if if_version is not None else None,
+                fence=checked_fence(fence),
                 customer_id=self.customer_id,
             )
         )
@@ -195,11 +199,16 @@ class Session:
         """Set the status to `closed`; turns may still be appended."""
         return await self.update(status="closed")
 
-    async def summarise(self, text: str, *, upto: int | None = None) -> Updated:
+    async def summarise(self, text: str, *, upto: int | None = None, fence: int | None = None) -> Updated:
         """Store a summary of the turns up to number `upto`; None is the newest turn known.
 
+        Args:
+            text: at most 64 KiB of UTF-8.
+            upto: the turn it reaches.
+            fence: as in `update`.
+
         Raises:
-            Conflict: a summary that reaches as far is stored already.
+            Conflict: a summary that reaches as far is stored already, or the lock was lost.
             Invalid: `upto` is no turn of this session, or the text is over 64 KiB.
         """
         self._check()
@@ -211,6 +220,7 @@ class Session:
                 change_id=random_id(self._sessions.random),
                 summary_text=checked_text(text, what="a summary", max_bytes=MAX_SUMMARY_BYTES),
                 upto=upto,
+                fence=checked_fence(fence),
                 customer_id=self.customer_id,
             )
         )

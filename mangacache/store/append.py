@@ -211,6 +211,7 @@ class Append:
             last_active_at=self._stamp.at,
             last_number=drafts[-1].turn.number,
             fence=previous.fence if previous is not None else 0,
+            claim=previous.claim if previous is not None else "",
             expires_at=max(self._stamp.meta_expires_at, base.expires_at),
             unswept=previous is not None and previous.unswept,
         )

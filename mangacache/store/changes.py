@@ -3,6 +3,9 @@
 Each compares and raises `revision` and leaves a random `change_id`. When an answer was lost and the revision has
 moved, our own `change_id` means that it was done; another one means that the outcome cannot be known any more,
 and the caller is told so instead of a second, blind try.
+
+A change that is made under a lock carries the lock's fence, which stands in the condition of the write itself: a
+holder that was paused past its lease is refused by DynamoDB, however sure it is of its lock.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ class Update:
         summary_text: a summary to store with the change.
         upto: the turn that the summary reaches; None is the newest.
         if_version: change only META of exactly this version's incarnation and revision.
+        fence: of the lock under which the change is made.
         customer_id: whose session it must be, where both are known.
     """
 
@@ -46,6 +50,7 @@ class Update:
         summary_text: str | None = None,
         upto: int | None = None,
         if_version: Version | None = None,
+        fence: int | None = None,
         customer_id: str | None = None,
     ) -> None:
         self._stamp = stamp
@@ -55,6 +60,7 @@ class Update:
         self._summary_text = summary_text
         self._upto = upto
         self._if_version = if_version
+        self._fence = fence
         self._customer_id = customer_id
 
     def steps(self, known: Snapshot | None) -> Steps[tuple[Updated, Snapshot]]:
@@ -62,7 +68,8 @@ class Update:
 
         Raises:
             NotFound: there is no live session.
-            Conflict: foreign, another customer's, changed since `if_version`, or the outcome is unknown.
+            Conflict: foreign, another customer's, changed since `if_version`, made under a lock that another holds by
+                now, or the outcome is unknown.
             Invalid: a summary beyond the last turn.
         """
         fresh = known is None
@@ -81,6 +88,7 @@ class Update:
             standing = read_meta(refused.items[0]) if refused.items[0] else None
             if standing is not None and standing.change_id == self._change_id:
                 return self._result(known, standing, summary)
+            self._check_fence(standing, known, in_doubt=refused.in_doubt)
             if refused.in_doubt:
                 raise Conflict(
                     "the answer to this change was lost, and META has been changed again since: "
@@ -88,6 +96,25 @@ class Update:
                 )
             known, fresh = cast("Snapshot", (yield Load())), True
         raise Conflict(f"META was changed by others {MAX_TRIES} times in a row: load the session and decide anew")
+
+    def _check_fence(self, standing: MetaRecord | None, known: Snapshot, *, in_doubt: bool) -> None:
+        """Refuse what is made under a lock that was claimed anew, where no try of it can have been carried out.
+
+        Raises:
+            Conflict: the fence has been raised.
+        """
+        fence = standing.fence if standing is not None else 0
+        if self._fence is None or fence == self._fence:
+            return
+        moved = standing is None or (standing.incarnation, standing.revision) != (
+            known.version.incarnation,
+            known.version.revision,
+        )
+        if not (in_doubt and moved):
+            raise Conflict(
+                f"the lock under which this change was to be made (fence {self._fence}) is lost: the session's fence "
+                f"is {fence} by a later claim or a delete. Nothing was changed"
+            )
 
     def _should_look_again(self, known: Snapshot) -> bool:
         expected = self._if_version
@@ -129,7 +156,9 @@ class Update:
         sets = {**self._sets, "ttl": {"N": str(self._stamp.meta_expires_at)}}
         if summary is not None:
             sets["summary_upto"] = {"N": str(summary.upto)}
-        return Change(version.incarnation, version.revision, self._change_id, sets, self._removes, summary)
+        return Change(
+            version.incarnation, version.revision, self._change_id, sets, self._removes, summary, fence=self._fence
+        )
 
     def _result(self, known: Snapshot, after: MetaRecord | None, summary: Summary | None) -> tuple[Updated, Snapshot]:
         meta = after if after is not None else cast("MetaRecord", known.meta)

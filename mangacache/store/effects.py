@@ -84,6 +84,7 @@ class Change(msgspec.Struct, frozen=True):
         sets: attributes to set, typed.
         removes: names of attributes to remove.
         summary: stored in the same transaction, where there is one.
+        fence: what META's fence must be, where the change is made under a lock.
     """
 
     incarnation: int
@@ -92,6 +93,7 @@ class Change(msgspec.Struct, frozen=True):
     sets: Typed
     removes: tuple[str, ...] = ()
     summary: Summary | None = None
+    fence: int | None = None
 
 
 class Bury(msgspec.Struct, frozen=True):

@@ -44,7 +44,7 @@ META_NAMES: Final = frozenset(
         "incarnation",
         "revision",
     }
-    | {"summary_upto", "change_id", "fence", "ttl", "unswept", "adopting"}
+    | {"summary_upto", "change_id", "fence", "fence_claim", "ttl", "unswept", "adopting"}
 )
 
 
@@ -53,7 +53,9 @@ class MetaRecord(msgspec.Struct, frozen=True):
 
     Attributes:
         incarnation: None in a META that somebody else wrote.
-        revision: 0 in the tombstone that a delete leaves.
+        revision: 0 in the tombstone that a delete leaves, or a lock of a session that has not begun.
+        fence: raised by each claim of the session's lock, and by each delete.
+        claim: the random id of the claim that raised it last; empty after a delete.
         unswept: True while turns of earlier incarnations may still be there.
         adopting: `copying` or `deleting` while an `adopt` is under way, else empty.
     """
@@ -68,6 +70,7 @@ class MetaRecord(msgspec.Struct, frozen=True):
     summary_upto: int = 0
     change_id: str = ""
     fence: int = 0
+    claim: str = ""
     expires_at: int = 0
     unswept: bool = False
     adopting: str = ""
@@ -198,6 +201,7 @@ def read_meta(item: Typed) -> MetaRecord:
         summary_upto=_integer(item, "summary_upto"),
         change_id=_text(item, "change_id"),
         fence=_integer(item, "fence"),
+        claim=_text(item, "fence_claim"),
         expires_at=expires_at(item),
         unswept="unswept" in item,
         adopting=_text(item, "adopting"),
@@ -213,6 +217,7 @@ def meta_item(session_id: str, meta: MetaRecord) -> Typed:
     item["last_number"] = {"N": str(meta.last_number)}
     texts = {"customer_id": meta.customer_id, "status": meta.status, "created_at": meta.created_at}
     texts |= {"last_active_at": meta.last_active_at, "change_id": meta.change_id, "adopting": meta.adopting}
+    texts["fence_claim"] = meta.claim
     item.update({name: {"S": text} for name, text in texts.items() if text})
     numbers = {"summary_upto": meta.summary_upto, "fence": meta.fence, "ttl": meta.expires_at}
     item.update({name: {"N": str(number)} for name, number in numbers.items() if number})

@@ -32,6 +32,7 @@ from mangacache.store.effects import (
     Touch,
 )
 from mangacache.store.epochs import Epochs
+from mangacache.store.fences import Fences
 from mangacache.store.loading import Loader
 from mangacache.store.requests import Requests
 from mangacache.store.schema import Schema
@@ -61,6 +62,7 @@ class Store:
         customers: the index.
         adoption: foreign sessions.
         epochs: the generation of the context cache.
+        fences: claims of sessions' locks.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Store:
         self.customers = Customers(requests, table_name=table_name, index_name=settings.customer_index)
         self.adoption = Adoption(self.loader, self.writer)
         self.epochs = Epochs(requests, table_name=table_name, key_prefix=settings.key_prefix)
+        self.fences = Fences(self.loader, self.writer)
 
     def stamp(self) -> Stamp:
         """Return now, and when what is written now expires."""

@@ -216,36 +216,48 @@ def _hashed(*parts: object) -> str:
 
 
 def _if_still(previous: MetaRecord | None) -> dict[str, Any]:
-    """Return the condition that META is still what was read, and that no touch has renewed its ttl."""
+    """Return the condition that META is still what was read: no touch has renewed its ttl, no claim its fence."""
     if previous is None:
         return {"ConditionExpression": _FREE}
+    fence_still, fence = fence_condition(previous.fence)
     return {
-        "ConditionExpression": _SAME_META + " AND #ttl < :renewed",
+        "ConditionExpression": f"{_SAME_META} AND #ttl < :renewed AND {fence_still}",
         "ExpressionAttributeNames": {"#ttl": "ttl"},
         "ExpressionAttributeValues": {
             ":incarnation": {"N": str(previous.incarnation)},
             ":revision": {"N": str(previous.revision)},
             ":renewed": {"N": str(previous.expires_at + 1)},
+            **fence,
         },
     }
 
 
 def _if_alive(previous: MetaRecord | None, sealed: int) -> dict[str, Any]:
-    """Return the condition that META is of the same life, and reserves no more numbers than were known.
+    """Return the condition that META is of the same life, its fence too, and reserves no more numbers than were known.
 
     Any revision but a tombstone's will do: a change of META does not save a session from its delete. Where every turn
     has expired and gone, others count on from META's reserve, past the seal.
     """
     if previous is None:
         return {"ConditionExpression": _FREE}
+    fence_still, fence = fence_condition(previous.fence)
     return {
-        "ConditionExpression": "incarnation = :incarnation AND revision > :zero AND last_number <= :seen",
+        "ConditionExpression": "incarnation = :incarnation AND revision > :zero AND last_number <= :seen AND "
+        + fence_still,
         "ExpressionAttributeValues": {
+            **fence,
             ":incarnation": {"N": str(previous.incarnation)},
             ":zero": {"N": "0"},
             ":seen": {"N": str(max(previous.last_number, sealed - 1))},
         },
     }
+
+
+def fence_condition(fence: int) -> tuple[str, Typed]:
+    """Return the condition that META's fence is this, and its values; where nobody has claimed yet there is none."""
+    if not fence:
+        return "attribute_not_exists(fence)", {}
+    return "fence = :fence", {":fence": {"N": str(fence)}}
 
 
 def _change_expression(effect: Change) -> dict[str, Any]:
@@ -260,10 +272,12 @@ def _change_expression(effect: Change) -> dict[str, Any]:
     if effect.removes:
         names |= {f"#r{i}": name for i, name in enumerate(effect.removes)}
         expression += " REMOVE " + ", ".join(f"#r{i}" for i in range(len(effect.removes)))
+    guard, fence = fence_condition(effect.fence) if effect.fence is not None else ("", {})
     return {
         "UpdateExpression": expression,
-        "ConditionExpression": _SAME_META,
+        "ConditionExpression": f"{_SAME_META} AND {guard}" if guard else _SAME_META,
         "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": values
-        | {":incarnation": {"N": str(effect.incarnation)}, ":revision": {"N": str(effect.revision)}},
+        | {":incarnation": {"N": str(effect.incarnation)}, ":revision": {"N": str(effect.revision)}}
+        | fence,
     }

@@ -442,7 +442,7 @@ def test_a_delete_seals_the_next_number_leaves_a_tombstone_and_only_then_sweeps(
     )
     assert (bury.incarnation, bury.sealed, bury.previous) == (1, 4, meta(fence=7))
     tombstone = bury.tombstone
-    assert (tombstone.incarnation, tombstone.revision, tombstone.customer_id, tombstone.fence) == (2, 0, None, 7)
+    assert (tombstone.incarnation, tombstone.revision, tombstone.customer_id, tombstone.fence) == (2, 0, None, 8)
     assert tombstone.unswept
     assert tombstone.expires_at == STAMP.meta_expires_at
     assert sweep.incarnation == 2
