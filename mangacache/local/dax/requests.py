@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -26,6 +26,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     segment: int | None = None
     total_segments: int | None = None
     token: str | None = None
+
+
+NO_OPTIONS: Final = Options()
 
 
 class AuthorizeConnection(msgspec.Struct, frozen=True):
@@ -184,4 +187,10 @@ Request: TypeAlias = (
 
 def tables_of(request: DataRequest) -> tuple[str, ...]:
     """Return the tables whose key schemas must be known before the request can be understood."""
-    raise NotImplementedError
+    if isinstance(request, BatchGetItem | BatchWriteItem):
+        return tuple(request.tables)
+    if isinstance(request, TransactGetItems):
+        return tuple(dict.fromkeys(get.table for get in request.gets))
+    if isinstance(request, TransactWriteItems):
+        return tuple(dict.fromkeys(write.table for write in request.writes))
+    return (request.table,)
