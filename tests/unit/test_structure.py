@@ -28,9 +28,11 @@ FLOORS = (
 )
 # Beside the floors: the embedded servers and the doubles know nothing of what runs on them.
 ASIDE = ("local", "testing")
-MAY_USE_ASIDE = {"local": ("cli",), "testing": ()}
+# What DAX does is written down once: its double and its emulator are two ways to talk to the same caches and nodes.
+MAY_USE_ASIDE = {"local": ("cli",), "testing": ("local",)}
 # What the double of Redis shares with the real thing: the seam and the pool of connections, and the scripts' texts.
-ASIDE_STANDS_ON = {"local": (), "testing": ("redis", "context")}
+# The DAX emulator asks DynamoDB by the store's own HTTP: through the AWS client it would spend its time on that alone.
+ASIDE_STANDS_ON = {"local": ("store",), "testing": ("redis", "context")}
 
 # Where a clock, a generator or a task is taken elsewhere than from clock.py and tasks.py, and why it may be.
 ALLOWED = {
