@@ -16,7 +16,7 @@ MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE
 GROUND = ("model", "settings", "clock", "tasks", "telemetry", "breaker")
 FLOORS = (
     ("cli", "worker"),
-    ("replay",),
+    ("replay", "simulation"),
     ("__init__",),
     ("service",),
     ("sessions",),
@@ -29,7 +29,9 @@ FLOORS = (
 # Beside the floors: the embedded servers and the doubles know nothing of what runs on them.
 ASIDE = ("local", "testing")
 # What DAX does is written down once: its double and its emulator are two ways to talk to the same caches and nodes.
-MAY_USE_ASIDE = {"local": ("cli",), "testing": ("local",)}
+MAY_USE_ASIDE = {"local": ("cli",), "testing": ("local", "simulation")}
+# The simulator lies with the doubles, and runs the whole service.
+ROOMS_INSIDE = {"testing/simulation/": "simulation"}
 # What the double of Redis shares with the real thing: the seam and the pool of connections, and the scripts' texts.
 # The DAX emulator asks DynamoDB by the store's own HTTP: through the AWS client it would spend its time on that alone.
 ASIDE_STANDS_ON = {"local": ("store",), "testing": ("redis", "context")}
@@ -46,6 +48,9 @@ ALLOWED = {
     "replay/__init__.py": {"time.time"},
     "replay/driving.py": {"time.perf_counter", "asyncio.sleep"},
     "replay/performing.py": {"time.perf_counter"},
+    # The loop of a simulation makes what others ask for; its generators are seeded, one for each name.
+    "testing/simulation/loop.py": {".create_task", ".call_at"},
+    "testing/simulation/world.py": {"random.Random"},
     # Each run of the command gets names of its own.
     "cli.py": {"secrets.token_hex"},
 }
@@ -100,6 +105,9 @@ def _tree(name):
 
 
 def _room(name):
+    for folder, room in ROOMS_INSIDE.items():
+        if name.startswith(folder):
+            return room
     return name.removesuffix(".py").split("/")[0]
 
 
