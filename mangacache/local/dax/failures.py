@@ -1,16 +1,58 @@
-"""Refusals, to the bytes of a reply: DAX's own path of codes, from which clients make their errors."""
+"""Refusals, to the bytes of a reply: DAX's own path of codes, from which clients make their errors.
+
+A path is one that the clients know or ends beside all of them: the beginning of a known one crashes the Python client.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from mangacache.local.dax.cbor import NULL, array, blob, integer, text
+from mangacache.local.dax.items import encode_values
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mangacache.local.dax.calls import Call, SchemaOf
     from mangacache.local.dax.items import IdOf
+
+_DYNAMODB: Final = (4, 37, 38, 39)
+_LAST: Final = {
+    "ProvisionedThroughputExceededException": 40,
+    "ResourceNotFoundException": 41,
+    "ConditionalCheckFailedException": 43,
+    "ResourceInUseException": 45,
+    "ValidationException": 46,
+    "InternalServerErrorException": 47,
+    "ItemCollectionSizeLimitExceededException": 48,
+    "LimitExceededException": 49,
+    "ThrottlingException": 50,
+    "TransactionConflictException": 57,
+    "TransactionCanceledException": 58,
+    "TransactionInProgressException": 59,
+    "IdempotentParameterMismatchException": 60,
+    "RequestLimitExceededException": 61,
+}
+_NAMES: Final = {
+    "InternalServerError": "InternalServerErrorException",
+    "RequestLimitExceeded": "RequestLimitExceededException",
+    "ThrottledException": "ThrottlingException",
+    "Throttling": "ThrottlingException",
+}
+"""What DynamoDB and boto call otherwise than DAX's clients."""
+_ACCESS_DENIED: Final = (4, 37, 38, 42)
+_OTHER: Final = (3, 37, 38, 39)
+"""Not to be tried again; the code is taken from the text."""
+_UNREACHABLE: Final = (3, 37, 54)
+_UNAUTHORIZED: Final = (4, 23, 31, 33)
+_BAD_REQUEST: Final = 400
+_UNAUTHORIZED_STATUS: Final = 401
+_SERVER_ERROR: Final = 500
+
+Reason = tuple[str | None, str | None, bytes | None]
+"""Why an operation of a transaction was cancelled: code, message, and the item's values as bytes."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +64,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         code: DynamoDB's, as text, for what has no path of its own.
         status: of HTTP, as DynamoDB would give.
         request_id: where there is one.
-        reasons: of a cancelled transaction: code, message and the item as values bytes of each operation.
+        reasons: of a cancelled transaction, one for each operation.
     """
 
     codes: tuple[int, ...]
@@ -30,23 +72,39 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None = None
     status: int | None = None
     request_id: str | None = None
-    reasons: tuple[tuple[str | None, str | None, bytes | None], ...] | None = None
+    reasons: tuple[Reason, ...] | None = None
 
 
 def failure_of(
     code: str,
     message: str,
     *,
-    status: int = 400,
+    status: int = _BAD_REQUEST,
     request_id: str | None = None,
-    reasons: Sequence[tuple[str | None, str | None, bytes | None]] | None = None,
+    reasons: Sequence[Reason] | None = None,
 ) -> Failure:
     """Return the refusal that DynamoDB's error code stands for."""
-    raise NotImplementedError
+    code = _NAMES.get(code, code)
+    return Failure(
+        codes=_codes(code),
+        message=message,
+        code=code,
+        status=status,
+        request_id=request_id,
+        reasons=None if reasons is None else tuple(reasons),
+    )
+
+
+def _codes(code: str) -> tuple[int, ...]:
+    if code == "AccessDeniedException":
+        return _ACCESS_DENIED
+    return (*_DYNAMODB, _LAST[code]) if code in _LAST else _OTHER
 
 
 def failure_of_response(response: Mapping[str, Any], call: Call, schema_of: SchemaOf, id_of: IdOf) -> Failure:
     """Return the refusal that botocore raised as a ClientError, of which `response` is the attribute.
+
+    The item of a failed condition has no place in a reply, but for a transaction's.
 
     Args:
         response: with `Error`, and `CancellationReasons` of a cancelled transaction.
@@ -54,19 +112,56 @@ def failure_of_response(response: Mapping[str, Any], call: Call, schema_of: Sche
         schema_of: see `calls.call_of`.
         id_of: see `items.IdOf`.
     """
-    raise NotImplementedError
+    error: Mapping[str, Any] = response.get("Error", {})
+    metadata: Mapping[str, Any] = response.get("ResponseMetadata", {})
+    reasons: Sequence[Mapping[str, Any]] | None = response.get("CancellationReasons")
+    return failure_of(
+        str(error.get("Code", "")),
+        str(error.get("Message", "")),
+        status=int(metadata.get("HTTPStatusCode", _BAD_REQUEST)),
+        request_id=metadata.get("RequestId"),
+        reasons=None if reasons is None else list(_reasons(reasons, call, schema_of, id_of)),
+    )
+
+
+def _reasons(reasons: Sequence[Mapping[str, Any]], call: Call, schema_of: SchemaOf, id_of: IdOf) -> Iterable[Reason]:
+    tables = [
+        operation["TableName"] for entry in call.parameters.get("TransactItems", ()) for operation in entry.values()
+    ]
+    for table, reason in zip(tables, reasons, strict=False):
+        item = reason.get("Item")
+        values = encode_values(item, schema_of(table), id_of) if item else None
+        yield reason.get("Code"), reason.get("Message"), values
 
 
 def unreachable(message: str) -> Failure:
     """Return the refusal of a server that has no answer from DynamoDB: a write may or may not be done."""
-    raise NotImplementedError
+    return Failure(codes=_UNREACHABLE, message=message, code="InternalServerErrorException", status=_SERVER_ERROR)
 
 
 def unauthorized(message: str) -> Failure:
     """Return the refusal of a wrong or missing signature."""
-    raise NotImplementedError
+    return Failure(
+        codes=_UNAUTHORIZED, message=message, code="UnrecognizedClientException", status=_UNAUTHORIZED_STATUS
+    )
 
 
 def reply_failure(failure: Failure) -> bytes:
     """Return a refusal as it is sent."""
-    raise NotImplementedError
+    details = [
+        _text_or_null(failure.request_id),
+        _text_or_null(failure.code),
+        NULL if failure.status is None else integer(failure.status),
+    ]
+    if failure.reasons is not None:
+        details.append(array([part for reason in failure.reasons for part in _written(reason)]))
+    return array([integer(code) for code in failure.codes]) + text(failure.message) + array(details)
+
+
+def _written(reason: Reason) -> tuple[bytes, bytes, bytes]:
+    code, message, values = reason
+    return _text_or_null(code), _text_or_null(message), NULL if values is None else blob(values)
+
+
+def _text_or_null(value: str | None) -> bytes:
+    return NULL if value is None else text(value)
