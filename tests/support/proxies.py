@@ -23,6 +23,8 @@ class Proxy:
         self.port = 0
         self._is_cut = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     @classmethod
     @asynccontextmanager
@@ -41,9 +43,14 @@ class Proxy:
         self._is_cut = True
         self.sever()
 
+    def stall(self) -> None:
+        """Let nothing through, and break nothing."""
+        self._flows.clear()
+
     def restore(self) -> None:
-        """Take in connections again."""
+        """Take in connections again, and let through what was held up."""
         self._is_cut = False
+        self._flows.set()
 
     def sever(self) -> None:
         """Break every connection that is open."""
@@ -61,16 +68,16 @@ class Proxy:
             return
         self._writers |= {writer, far_writer}
         try:
-            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
         finally:
             self._writers -= {writer, far_writer}
             writer.transport.abort()
             far_writer.transport.abort()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(2**16):
-            writer.write(data)
-            await writer.drain()
-    writer.transport.abort()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(2**16):
+                await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()

@@ -10,6 +10,7 @@ from mangacache.errors import Invalid
 from mangacache.redis import LinkLost
 from mangacache.redis.pool import PooledLink
 from mangacache.telemetry import Telemetry
+from mangacache.testing.redis.ears import MemoryEar
 from mangacache.testing.redis.faults import LinkFaults
 from mangacache.testing.redis.keyspace import Keyspace
 from mangacache.testing.redis.line import MemoryLine, travel
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from mangacache.clock import Clock, Random
+    from mangacache.redis.listening import Ear, Hearer
+    from mangacache.redis.subscriptions import Place
 
 
 class MemoryRedis:
@@ -186,6 +189,14 @@ class MemoryRedis:
             raise LinkLost("connection refused", sent=False)
         return MemoryLine(node, faults, clock=clock, random=random, latency_s=self._latency_s)
 
+    async def listen(
+        self, hearer: Hearer, faults: LinkFaults, *, known_splits: int, clock: Clock, random: Random
+    ) -> Ear:
+        """Open a connection that listens; see `connect`."""
+        line = await self.connect(faults, known_splits=known_splits, clock=clock, random=random)
+        line.abort()
+        return MemoryEar(line.node, hearer, faults, clock=clock, random=random, latency_s=self._latency_s)
+
 
 class MemoryLink(PooledLink):
     """A `Link` to a `MemoryRedis`, over as many connections as commands are under way, like the real one.
@@ -223,6 +234,13 @@ class MemoryLink(PooledLink):
         """Reach the new primary from now on, where there are two: its connections to the old one break."""
         self._known_splits = self._redis.splits
         self.faults.reset()
+
+    async def dial(self, hearer: Hearer, place: Place) -> Ear:
+        """Open a connection for subscriptions; see `redis.subscriptions.Dial`."""
+        del place  # there is one server
+        return await self._redis.listen(
+            hearer, self.faults, known_splits=self._known_splits, clock=self._clock, random=self._random
+        )
 
     async def _connected(self) -> MemoryLine:
         return await self._redis.connect(

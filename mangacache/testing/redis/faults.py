@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mangacache.redis import ScriptFailed
 
 if TYPE_CHECKING:
+    from mangacache.testing.redis.ears import MemoryEar
     from mangacache.testing.redis.line import MemoryLine, Message
 
 
@@ -37,6 +38,7 @@ class LinkFaults:
     def __init__(self) -> None:
         self.held: list[Message] = []
         self.lines: dict[MemoryLine, None] = {}
+        self.ears: dict[MemoryEar, None] = {}
         self.is_cut = False
         self.is_stalled = False
         self._lost: list[_Plan] = []
@@ -56,6 +58,12 @@ class LinkFaults:
         """Break every connection once; new ones open."""
         for line in list(self.lines):
             line.abort()
+        self.deafen()
+
+    def deafen(self) -> None:
+        """Break every connection that listens, and no other: what is published before they are back is lost."""
+        for ear in list(self.ears):
+            ear.abort("the connection broke")
 
     def stall(self) -> None:
         """Let nothing through: what is sent is held, connections neither open nor break."""
@@ -89,6 +97,8 @@ class LinkFaults:
             plans.clear()
         while self.held:
             self.deliver()
+        for ear in list(self.ears):
+            ear.catch_up()
 
     def pass_on(self, message: Message) -> None:
         """Do to a message what is to happen to it."""

@@ -29,6 +29,7 @@ class Keyspace:
 
     Attributes:
         read_only: whether writes raise `ReadOnly`.
+        published: what has been published and not yet been handed on: channels and payloads.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -36,6 +37,7 @@ class Keyspace:
         self._hashes: dict[str, Any] = {}
         self._expires_ms: dict[str, int] = {}
         self.read_only = False
+        self.published: list[tuple[str, bytes]] = []
 
     def copy(self) -> Keyspace:
         """Return what a replica has that is level with this."""
@@ -107,6 +109,10 @@ class Keyspace:
             self._check_writable()
             self._drop(key)
         return int(there)
+
+    def publish(self, channel: str, payload: bytes) -> None:
+        """Publish; it changes no key."""
+        self.published.append((channel, payload))
 
     def flush(self) -> None:
         """Forget every key."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mangacache.clock import Random
     from mangacache.redis import Argument, Script
+    from mangacache.testing.redis.ears import MemoryEar
     from mangacache.testing.redis.keyspace import Keyspace
     from mangacache.testing.redis.line import MemoryLine, Message
 
@@ -29,6 +30,7 @@ class Node:
         lines: the connections that lead to it.
         backlog: what arrived while it stood still; None while it goes on.
         calls: scripts it ran, by name.
+        ears: the connections that listen to it.
     """
 
     def __init__(self, db: Keyspace, random: Random) -> None:
@@ -39,6 +41,7 @@ class Node:
         self.lines: dict[MemoryLine, None] = {}
         self.backlog: list[Message] | None = None
         self.calls: Counter[str] = Counter()
+        self.ears: dict[MemoryEar, None] = {}
 
     def info(self) -> dict[str, str]:
         """Return what INFO tells of identity and role."""
@@ -71,6 +74,15 @@ class Node:
             raise LinkLost(f"{script.name}: {said}", sent=False) from error
         except ValueError as error:
             raise ScriptFailed(f"{script.name} of {keys[0]}: {error}") from error
+        finally:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Let those hear what was published who had subscribed before."""
+        published, self.db.published = self.db.published, []
+        for channel, payload in published:
+            for ear in tuple(self.ears):
+                ear.hear(channel, payload)
 
     def accept(self, message: Message) -> None:
         """Take a message that has arrived: do it now, later, or never."""
@@ -84,6 +96,8 @@ class Node:
         waiting, self.backlog = self.backlog or [], None
         for message in waiting:
             self.accept(message)
+        for ear in tuple(self.ears):
+            ear.catch_up()
 
     def die(self) -> None:
         """Answer nobody any more."""
@@ -95,6 +109,8 @@ class Node:
         """Break every connection to it."""
         for line in list(self.lines):
             line.abort()
+        for ear in list(self.ears):
+            ear.abort("the connection broke")
 
 
 def _encoded(argument: Argument) -> bytes:

@@ -1,0 +1,354 @@
+"""What a process hears of what others publish: one connection for all its channels, in a cluster one a node.
+
+A subscription is only worth something as long as it stands: what is published while it does not is lost. So its
+consumer is told of each time that it stands and of each that it does not, and of messages that it took too slowly; it
+is never left in the belief that it has heard everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
+
+from mangacache.errors import Closed, Rejected
+from mangacache.redis.link import LinkLost
+from mangacache.redis.listening import Elsewhere
+from mangacache.redis.reconnecting import said
+from mangacache.tasks import TaskOwner
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from mangacache.clock import Clock, Random
+    from mangacache.redis.listening import Ear, Hearer
+    from mangacache.telemetry import Telemetry
+
+MOST_CHANNELS: Final = 100_000
+MOST_WAITING: Final = 256
+_MOST_MOVES: Final = 8
+_BASE_S: Final = 0.02
+_CAP_S: Final = 0.25
+_PING_EVERY_S: Final = 1.0
+
+Place: TypeAlias = "tuple[str, int] | None"
+"""A node of a cluster, by host and port; None is where the configured address leads."""
+Dial: TypeAlias = "Callable[[Hearer, Place], Awaitable[Ear]]"
+"""Opens a connection for subscriptions, or raises `LinkLost`."""
+
+
+class Said(msgspec.Struct, frozen=True, gc=False):
+    """A message."""
+
+    payload: bytes
+
+
+class Hears(msgspec.Struct, frozen=True, gc=False):
+    """The subscription stands: everything that is published from now on is heard, until `Deaf`."""
+
+
+class Deaf(msgspec.Struct, frozen=True, gc=False):
+    """Something may have been missed.
+
+    Attributes:
+        why: in words.
+        lost: whether nothing is heard any more until the next `Hears`; else messages were taken too slowly, and it
+            goes on.
+    """
+
+    why: str
+    lost: bool
+
+
+Signal: TypeAlias = "Said | Hears | Deaf"
+
+
+class Listener:
+    """One consumer of a channel: a bounded queue of signals."""
+
+    def __init__(self, channel: str, *, limit: int) -> None:
+        self.channel = channel
+        self._limit = limit
+        self._signals: deque[Signal] = deque()
+        self._ready = asyncio.Event()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Listener to {self.channel}, {len(self._signals)} waiting>"
+
+    async def next(self) -> Signal:
+        """Return what happened next.
+
+        Raises:
+            Closed: the subscriptions were closed.
+        """
+        while not self._signals:
+            if self._closed:
+                raise Closed("this MangaCache is closed")
+            self._ready.clear()
+            await self._ready.wait()
+        return self._signals.popleft()
+
+    def tell(self, signal: Signal) -> None:
+        """Add a signal; where there is no room, what waits is dropped and the consumer is told that."""
+        if len(self._signals) >= self._limit:
+            self._signals.clear()
+            why = f"{self._limit} messages waited: they were taken too slowly, and dropped"
+            self._signals.append(Deaf(why, lost=False))
+        self._signals.append(signal)
+        self._ready.set()
+
+    def close(self) -> None:
+        """Have the consumer end once it has taken what waits."""
+        self._closed = True
+        self._ready.set()
+
+
+class _Channel:
+    """A channel that somebody listens to.
+
+    Attributes:
+        ear: where it is, or is being, subscribed to.
+        state: what its listeners were told last; None at first.
+    """
+
+    __slots__ = ("ear", "listeners", "name", "state")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.listeners: set[Listener] = set()
+        self.ear: Ear | None = None
+        self.state: Hears | Deaf | None = None
+
+    @property
+    def standing(self) -> bool:
+        """Whether it is subscribed to."""
+        return isinstance(self.state, Hears)
+
+    def tell(self, signal: Signal) -> None:
+        """Tell every listener."""
+        for listener in tuple(self.listeners):
+            listener.tell(signal)
+
+    def hears(self) -> None:
+        """Tell that the subscription stands."""
+        self.state = Hears()
+        self.tell(self.state)
+
+    def deaf(self, why: str) -> None:
+        """Tell that it does not, once until it stands again."""
+        self.ear = None
+        if not isinstance(self.state, Deaf):
+            self.state = Deaf(why, lost=True)
+            self.tell(self.state)
+
+
+class Subscriptions:
+    """The channels that a process listens to; a `Hearer` of its connections.
+
+    Args:
+        dial: opens a connection.
+        timeout_s: how long an answer may take.
+        clock: pauses and deadlines.
+        random: the pauses' jitter.
+        telemetry: counts what is lost.
+    """
+
+    def __init__(self, dial: Dial, *, timeout_s: float, clock: Clock, random: Random, telemetry: Telemetry) -> None:
+        self._dial = dial
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._random = random
+        self._telemetry = telemetry
+        self._tasks = TaskOwner(on_failure=telemetry.count_survived)
+        self._channels: dict[str, _Channel] = {}
+        self._ears: dict[Place, Ear] = {}
+        self._places: dict[Place, None] = {}
+        self._dialling: dict[Place, asyncio.Task[Ear | LinkLost]] = {}
+        self._closed = False
+
+    def __repr__(self) -> str:
+        standing = sum(channel.standing for channel in self._channels.values())
+        return f"<Subscriptions {standing} of {len(self._channels)} channels, {len(self._ears)} connections>"
+
+    @property
+    def channels(self) -> int:
+        """How many channels are listened to."""
+        return len(self._channels)
+
+    @asynccontextmanager
+    async def listen(self, name: str, *, limit: int = MOST_WAITING) -> AsyncIterator[Listener]:
+        """Listen to a channel; the first signal is `Hears`, or `Deaf` while Redis is away.
+
+        Args:
+            name: of the channel.
+            limit: signals that may wait for the consumer.
+
+        Raises:
+            Rejected: too many channels are listened to.
+            Closed: the subscriptions are closed.
+        """
+        if self._closed:
+            raise Closed("this MangaCache is closed")
+        channel = self._channels.get(name)
+        if channel is None:
+            if len(self._channels) >= MOST_CHANNELS:
+                raise Rejected(f"{MOST_CHANNELS} channels are listened to already: nothing was done")
+            channel = self._channels[name] = _Channel(name)
+            self._tasks.start(self._attach(channel), name="subscribe to a channel")
+        listener = Listener(name, limit=limit)
+        channel.listeners.add(listener)
+        if channel.state is not None:
+            listener.tell(channel.state)
+        try:
+            yield listener
+        finally:
+            channel.listeners.discard(listener)
+            if not channel.listeners:
+                self._leave(channel)
+
+    def drop(self, why: str) -> None:
+        """Give up every connection, and subscribe anew: the server may not be the one that others publish at."""
+        for ear in tuple(self._ears.values()):
+            ear.abort(why)
+
+    async def close(self) -> None:
+        """End everything; consumers hear `Closed`."""
+        self._closed = True
+        for channel in self._channels.values():
+            for listener in channel.listeners:
+                listener.close()
+        ears = tuple(self._ears.values())
+        self._ears.clear()
+        for ear in ears:
+            ear.abort("closed")
+        await self._tasks.cancel()
+        await asyncio.gather(*(ear.gone() for ear in ears))
+
+    # Channels
+
+    def _leave(self, channel: _Channel) -> None:
+        if self._channels.get(channel.name) is channel:
+            del self._channels[channel.name]
+            if channel.ear is not None and channel.standing:  # else `_attach` sees to it
+                channel.ear.remove(channel.name)
+
+    async def _attach(self, channel: _Channel) -> None:
+        """Subscribe, for as long as somebody listens: exponential back-off with full jitter."""
+        place: Place = None
+        tries = moves = 0
+        while channel.listeners and not self._closed:
+            try:
+                await self._subscribed(channel, place)
+            except Elsewhere as elsewhere:
+                place = (elsewhere.host or (place[0] if place else ""), elsewhere.port)
+                self._places[place] = None
+                moves += 1
+                if moves % _MOST_MOVES:
+                    continue
+                channel.deaf("the nodes of the cluster send each other's clients to and fro")
+            except LinkLost as lost:
+                channel.deaf(said(lost))
+            else:
+                return
+            place = self._another(tries)
+            await self._clock.sleep(self._random.random() * min(_CAP_S, _BASE_S * 2 ** min(tries, 10)))
+            tries += 1
+
+    async def _subscribed(self, channel: _Channel, place: Place) -> None:
+        """Subscribe at a node.
+
+        Raises:
+            LinkLost: it cannot be done now.
+            Elsewhere: another node has the channel.
+        """
+        ear = channel.ear = await self._connected(place)
+        try:
+            async with self._clock.timeout(self._timeout_s):
+                await ear.add(channel.name, channel.hears)
+        except TimeoutError as error:
+            ear.abort(why := f"no answer within {self._timeout_s:g} s")
+            raise LinkLost(why, sent=True) from error
+        if not channel.listeners and channel.name not in self._channels:
+            ear.remove(channel.name)
+
+    def _another(self, tries: int) -> Place:
+        """Return where to ask after a failure: where the address leads, by turns with each node that was ever named."""
+        places = [None, *self._places]
+        return places[(tries + 1) % len(places)]
+
+    def _lost(self, channel: _Channel, why: str) -> None:
+        self._telemetry.survived.labels("subscription_lost").inc()
+        channel.deaf(why)
+        self._tasks.start(self._attach(channel), name="subscribe to a channel")
+
+    # Connections
+
+    async def _connected(self, place: Place) -> Ear:
+        """Return the connection to a node, which all who need it wait for together.
+
+        Raises:
+            LinkLost: there is none.
+        """
+        if (ear := self._ears.get(place)) is not None:
+            return ear
+        if place not in self._dialling:
+            self._dialling[place] = self._tasks.start(self._open(place), name="connect to hear Redis", awaited=True)
+        task = self._dialling[place]
+        await asyncio.wait((task,))
+        if task.cancelled():
+            raise LinkLost("closed", sent=False)
+        found = task.result()
+        if isinstance(found, LinkLost):
+            raise LinkLost(str(found), sent=False) from found
+        return found
+
+    async def _open(self, place: Place) -> Ear | LinkLost:
+        try:
+            ear = await self._dial(self, place)
+        except LinkLost as lost:
+            return lost
+        finally:
+            del self._dialling[place]
+        self._ears[place] = ear
+        self._tasks.start(self._watch(ear), name="see that Redis still speaks")
+        return ear
+
+    async def _watch(self, ear: Ear) -> None:
+        """End a connection that does not answer: nothing would be heard on it, without a sign."""
+        while ear in self._ears.values():
+            await self._clock.sleep(_PING_EVERY_S)
+            try:
+                async with self._clock.timeout(self._timeout_s):
+                    await ear.ping()
+            except LinkLost:
+                return
+            except TimeoutError:
+                ear.abort(f"no answer within {self._timeout_s:g} s")
+
+    # What connections tell
+
+    def heard(self, ear: Ear, channel: str, payload: bytes) -> None:
+        """See `Hearer`."""
+        known = self._channels.get(channel)
+        if known is not None and known.ear is ear and known.standing:
+            known.tell(Said(payload))
+
+    def dropped(self, ear: Ear, channel: str) -> None:
+        """See `Hearer`."""
+        known = self._channels.get(channel)
+        if known is not None and known.ear is ear and known.standing:
+            self._lost(known, "the channel has moved to another node")
+
+    def ended(self, ear: Ear, why: str) -> None:
+        """See `Hearer`."""
+        if self._closed:
+            return
+        self._ears = {place: other for place, other in self._ears.items() if other is not ear}
+        for channel in tuple(self._channels.values()):
+            if channel.ear is ear and channel.standing:
+                self._lost(channel, why)
+        self._tasks.start(ear.gone(), name="see a connection to Redis end")
