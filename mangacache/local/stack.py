@@ -1,4 +1,4 @@
-"""The embedded stack: Valkey and a local DynamoDB, up together and down together."""
+"""The embedded stack: Valkey, a local DynamoDB and a DAX emulator, up together and down together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from urllib.parse import quote
 import msgspec
 
 from mangacache.errors import Invalid
+from mangacache.local.dax.process import dax_process
 from mangacache.local.dynamodb import Engine, EngineName, dynamodb_process, find_engine
+from mangacache.local.process import free_port
 from mangacache.local.valkey import valkey_process, valkey_version
 from mangacache.tasks import both
 
@@ -33,6 +35,9 @@ class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
         redis_port, dynamodb_port: None takes free ones.
         unix_socket: reach Valkey by a unix socket instead of a port.
         redis_memory: Valkey's `maxmemory`.
+        dax: start a DAX emulator in front of DynamoDB.
+        dax_port: of its first node; None takes a free one.
+        dax_options: further arguments of `mangacache dax-emulator`, `("--nodes", "3")`.
     """
 
     engine: EngineName = "auto"
@@ -42,6 +47,9 @@ class LocalOptions(msgspec.Struct, frozen=True, kw_only=True):
     dynamodb_port: int | None = None
     unix_socket: bool = False
     redis_memory: str = "256mb"
+    dax: bool = False
+    dax_port: int | None = None
+    dax_options: tuple[str, ...] = ()
 
 
 class LocalStack:
@@ -49,15 +57,25 @@ class LocalStack:
 
     Attributes:
         engine: the DynamoDB engine.
-        dynamodb, valkey: their processes; Valkey's is None where it was not wanted.
+        dynamodb, valkey, dax: their processes; None for one that was not wanted.
+        dax_fault_port: of the DAX emulator, 0 where there is none.
     """
 
     def __init__(
-        self, engine: Engine, dynamodb: ServerProcess, valkey: ServerProcess | None, unix_socket: Path | None
+        self,
+        engine: Engine,
+        dynamodb: ServerProcess,
+        *,
+        valkey: ServerProcess | None = None,
+        dax: ServerProcess | None = None,
+        dax_fault_port: int = 0,
+        unix_socket: Path | None = None,
     ) -> None:
         self.engine = engine
         self.dynamodb = dynamodb
         self.valkey = valkey
+        self.dax = dax
+        self.dax_fault_port = dax_fault_port
         self._unix_socket = unix_socket
 
     @property
@@ -74,6 +92,11 @@ class LocalStack:
             f"unix://{quote(str(self._unix_socket))}" if self._unix_socket else f"redis://127.0.0.1:{self.valkey.port}"
         )
 
+    @property
+    def dax_url(self) -> str | None:
+        """The address of the DAX emulator, None where there is none."""
+        return None if self.dax is None else f"dax://127.0.0.1:{self.dax.port}"
+
     def environment(self) -> dict[str, str]:
         """Return the variables by which `Settings.from_env` and the AWS tools find the stack."""
         variables = {
@@ -85,6 +108,8 @@ class LocalStack:
         }
         if self.redis_url is not None:
             variables["REDIS_ENDPOINT"] = self.redis_url
+        if self.dax_url is not None:
+            variables["DAX_ENDPOINT"] = self.dax_url
         return variables
 
     def describe(self) -> dict[str, Any]:
@@ -92,6 +117,7 @@ class LocalStack:
         return {
             "dynamodb": f"{self.engine.name} {self.engine.version}",
             "redis": f"valkey {valkey_version()}" if self.valkey is not None else None,
+            **({"dax": "emulator"} if self.dax is not None else {}),
         }
 
     @classmethod
@@ -120,10 +146,30 @@ class LocalStack:
                     keep=keep,
                     memory=options.redis_memory,
                 )
+            dax, dax_fault_port = None, 0
             try:
                 await both(dynamodb.start(), valkey.start() if valkey is not None else _nothing())
-                yield cls(engine, dynamodb, valkey, unix_socket)
+                if options.dax:
+                    dax_fault_port = free_port()
+                    dax = dax_process(
+                        f"http://127.0.0.1:{dynamodb.port}",
+                        folder=folder,
+                        port=options.dax_port,
+                        fault_port=dax_fault_port,
+                        options=options.dax_options,
+                    )
+                    await dax.start()
+                yield cls(
+                    engine,
+                    dynamodb,
+                    valkey=valkey,
+                    dax=dax,
+                    dax_fault_port=dax_fault_port,
+                    unix_socket=unix_socket,
+                )
             finally:
+                if dax is not None:
+                    await dax.stop()
                 if valkey is not None:
                     await valkey.stop()
                 await dynamodb.stop()

@@ -110,16 +110,18 @@ class DaxEmulator:
             )
             emulator = cls(options, upstream, clock=clock if clock is not None else SystemClock(), address=address)
             stack.push_async_callback(emulator.tasks.cancel)
-            for node in emulator.cluster.nodes:
-                port = options.port + node.number if options.port else 0
-                server = NodeServer(emulator, node, host=options.host, port=port, tls=tls)
-                await server.start()
-                stack.push_async_callback(server.stop)
-                emulator.servers.append(server)
             if options.fault_port is not None:
                 emulator.fault_port = FaultPort(emulator)
                 await emulator.fault_port.start(options.fault_port)
                 stack.push_async_callback(emulator.fault_port.stop)
+            ports = options.ports()
+            emulator.servers = [
+                NodeServer(emulator, node, host=options.host, port=ports[node.number], tls=tls)
+                for node in emulator.cluster.nodes
+            ]
+            for server in reversed(emulator.servers):  # whoever reaches the first node finds the whole cluster
+                await server.start()
+                stack.push_async_callback(server.stop)
             yield emulator
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -38,7 +38,8 @@ class EmulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
         dynamodb_endpoint: where the tables are; None for AWS's own DynamoDB in `region`.
         region: None takes it from the environment.
         host: the address to listen at; only this machine's own programs by default.
-        port: of the first node, the others have the next ones; 0 takes free ones.
+        port: of the first node; 0 takes a free one.
+        other_ports: of the others: the `next` ones, or any that are `free`; clients learn them from the first.
         fault_port: of the fault port, always on loopback; 0 takes a free one, None has none.
         nodes: how many; the first leads.
         item_ttl_s: how long an item is served from the cache; 0 or infinity for ever, as DAX's own parameter.
@@ -59,6 +60,7 @@ class EmulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None = None
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
+    other_ports: Literal["next", "free"] = "next"
     fault_port: int | None = 0
     nodes: int = 1
     item_ttl_s: float = DEFAULT_TTL_S
@@ -75,9 +77,9 @@ class EmulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: int = 4096
 
     def __post_init__(self) -> None:
-        last = self.port + self.nodes - 1 if self.port else 0
-        if not 0 <= self.port <= last <= _LAST_PORT and self.nodes >= 1:
-            raise Invalid(f"there are no ports {self.port} to {last}: choose one between 1 and {_LAST_PORT}")
+        for port in (*self.ports(), self.fault_port or 0):
+            if not 0 <= port <= _LAST_PORT:
+                raise Invalid(f"there is no port {port}: choose one between 1 and {_LAST_PORT}")
         if (self.certificate is None) != (self.key is None):
             raise Invalid("TLS needs a certificate and its key: give both")
         self.cluster()
@@ -86,6 +88,11 @@ class EmulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     def tls(self) -> bool:
         """Whether connections are encrypted."""
         return self.certificate is not None
+
+    def ports(self) -> list[int]:
+        """Return the port of each node, 0 where a free one is to be taken."""
+        next_ones = self.port != 0 and self.other_ports == "next"
+        return [self.port + number if next_ones or not number else 0 for number in range(self.nodes)]
 
     def cluster(self) -> DaxOptions:
         """Return the shape of the cluster.
