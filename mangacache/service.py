@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from mangacache.clock import SystemClock, system_random
 from mangacache.context import NoTier, RedisContexts
+from mangacache.ephemeral import Asker, Connections, Presence, RateLimits, Trending
 from mangacache.errors import Closed, Transient
 from mangacache.model import SessionPage, checked_id
 from mangacache.redis import open_link
@@ -43,6 +44,7 @@ class MangaCache:
         store: Store,
         tier: ContextTier,
         *,
+        link: Link | None,
         settings: Settings,
         clock: Clock,
         random: Random,
@@ -57,6 +59,11 @@ class MangaCache:
         self._closed = False
         self._ended = asyncio.Event()
         self._sessions = Sessions(store, tier, settings=settings, clock=clock, random=random, telemetry=telemetry)
+        asker = Asker(link, settings=settings)
+        self._connections = Connections(asker, settings=settings, random=random)
+        self._rate_limits = RateLimits(asker, settings=settings, clock=clock, random=random, telemetry=telemetry)
+        self._presence = Presence(asker, settings=settings)
+        self._trending = Trending(asker, clock=clock)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -101,7 +108,7 @@ class MangaCache:
             tier: ContextTier = NoTier(store.loader.load, clock=clock)
             if link is not None:
                 tier = RedisContexts(link, store, settings=settings, clock=clock, random=random, telemetry=telemetry)
-            cache = cls(store, tier, settings=settings, clock=clock, random=random, telemetry=telemetry)
+            cache = cls(store, tier, link=link, settings=settings, clock=clock, random=random, telemetry=telemetry)
             try:
                 yield cache
             finally:
@@ -114,12 +121,38 @@ class MangaCache:
             Invalid: an id that is none.
         """
         self._check()
-        return Session(self._sessions, session_id, customer_id, check=self._check)
+        return Session(self._sessions, session_id, customer_id, limits=self._rate_limits, check=self._check)
 
     def customer(self, customer_id: str) -> Customer:
         """Return a handle on a customer."""
         self._check()
         return Customer(self, checked_id(customer_id, what="customer id"))
+
+    # What Redis is for beyond contexts
+
+    @property
+    def connections(self) -> Connections:
+        """Which connections a session has, and whose a connection is."""
+        self._check()
+        return self._connections
+
+    @property
+    def rate_limits(self) -> RateLimits:
+        """How much a customer may ask for."""
+        self._check()
+        return self._rate_limits
+
+    @property
+    def presence(self) -> Presence:
+        """Which customers are there."""
+        self._check()
+        return self._presence
+
+    @property
+    def trending(self) -> Trending:
+        """Which titles are asked for most."""
+        self._check()
+        return self._trending
 
     async def forget_customer(self, customer_id: str) -> int:
         """Delete every session of a customer, and look again until none is left.
@@ -155,7 +188,10 @@ class MangaCache:
             return
         self._closed = True
         try:
-            await self._sessions.close()
+            try:
+                await self._rate_limits.close()
+            finally:
+                await self._sessions.close()  # and the link
         finally:
             self._ended.set()
 

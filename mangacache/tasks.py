@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -96,3 +96,16 @@ async def both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) ->
             if not task.done():
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def together(*calls: Coroutine[Any, Any, T]) -> list[T]:
+    """Run calls at once and return their results; the first error is raised when all of them have ended.
+
+    What they send in one turn of the event loop leaves together. For calls that may be repeated: whoever is cancelled
+    cancels them.
+    """
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return cast("list[T]", results)

@@ -110,6 +110,14 @@ class Telemetry:
                 registry=self.registry,
             )
         )
+        self.rate_limits = Labelled(
+            Counter(
+                "mangacache_rate_limits",
+                "Rate limits asked, by who decided (redis, local, closed) and how (allowed, refused).",
+                ["source", "outcome"],
+                registry=self.registry,
+            )
+        )
         self.survived = Labelled(
             Counter(
                 "mangacache_survived",

@@ -5,5 +5,22 @@ Redis's failures as this package's errors.
 """
 
 from mangacache.ephemeral.asking import Asker
+from mangacache.ephemeral.connections import Connection, Connections
+from mangacache.ephemeral.limits import Decision, Limit
+from mangacache.ephemeral.presence import Presence, PresencePage, Sight
+from mangacache.ephemeral.rate_limits import RateLimits
+from mangacache.ephemeral.trending import Trend, Trending
 
-__all__ = ["Asker"]
+__all__ = [
+    "Asker",
+    "Connection",
+    "Connections",
+    "Decision",
+    "Limit",
+    "Presence",
+    "PresencePage",
+    "RateLimits",
+    "Sight",
+    "Trend",
+    "Trending",
+]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mangacache.settings import Settings
 
 _RETRY_AFTER_S: Final = 0.5
+_SHOWN: Final = 60
+_SHOWN_BITS: Final = 64
 _FOREIGN: Final = ("WRONGTYPE", "FOREIGN")
 """What a refusal says where the key holds something that none of ours would: Redis's own word, and the scripts'."""
 
@@ -85,3 +87,10 @@ def refused(service: str, key: str, failed: ScriptFailed) -> Corrupt | Transient
             " give this installation a prefix of its own (KEY_PREFIX)"
         )
     return Transient(f"{service}: Redis refused {key!r} ({failed})", retry_after_s=_RETRY_AFTER_S)
+
+
+def shown(value: object) -> str:
+    """Return what a message may show of a value that is wrong, whatever it is: a number may have a million digits."""
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return "a huge number"
+    return ascii(value)[:_SHOWN]

@@ -28,6 +28,7 @@ from mangacache.store.items import META_NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from mangacache.ephemeral import Limit, RateLimits
     from mangacache.model import Attribute
     from mangacache.sessions.registry import Sessions
     from mangacache.store.effects import Draft, Stamp
@@ -41,12 +42,19 @@ class Session:
         customer_id: whose it is; stored when the session begins, checked against what is stored afterwards.
     """
 
-    __slots__ = ("_check", "_sessions", "customer_id", "id")
+    __slots__ = ("_check", "_limits", "_sessions", "customer_id", "id")
 
     def __init__(
-        self, sessions: Sessions, session_id: str, customer_id: str | None, *, check: Callable[[], None]
+        self,
+        sessions: Sessions,
+        session_id: str,
+        customer_id: str | None,
+        *,
+        limits: RateLimits,
+        check: Callable[[], None],
     ) -> None:
         self._sessions = sessions
+        self._limits = limits
         self._check = check
         self.id = checked_id(session_id, what="session id")
         self.customer_id = checked_id(customer_id, what="customer id") if customer_id is not None else None
@@ -60,6 +68,7 @@ class Session:
         turns: int = 20,
         at_least: Version | str | None = None,
         consistency: Consistency = Consistency.SESSION,
+        rate_limit: str | Limit | None = None,
     ) -> Context:
         """Return what a bot needs before it answers: META, the last turns, the newest summary.
 
@@ -67,8 +76,11 @@ class Session:
             turns: how many, 1 to 32; for more there is `history`.
             at_least: the `version` of an earlier result; the answer is never older.
             consistency: how fresh it must be otherwise.
+            rate_limit: take a unit of this limit of the customer's. It is asked for with the context, in the same
+                round trip to Redis; a message needs it once.
 
         Raises:
+            Rejected: the limit is used up.
             VersionGone: the token is newer than the source of truth.
             Conflict: the session is another customer's.
             Transient: DynamoDB cannot be reached, and nothing known will do.
@@ -81,9 +93,14 @@ class Session:
                 f"{consistency!r} is no level of consistency: pass Consistency.LATEST or another of its levels"
             )
         least = Version.parse(at_least) if at_least is not None else None
-        return await self._sessions.context(
+        # Begun first: what the task asks Redis for leaves with what the read asks, whether or not that has a task too.
+        taken = self._limits.begin(self.customer_id, rate_limit) if rate_limit is not None else None
+        context = await self._sessions.context(
             self.id, turns=turns, at_least=least, consistency=consistency, customer_id=self.customer_id
         )
+        if taken is not None:
+            await self._limits.outcome(taken)
+        return context
 
     async def append(
         self,
@@ -93,6 +110,7 @@ class Session:
         turn_id: str | None = None,
         attributes: Mapping[str, Attribute] | None = None,
         after: Version | str | None = None,
+        rate_limit: str | Limit | None = None,
     ) -> Appended:
         """Store one turn, durably, in order, once.
 
@@ -103,32 +121,42 @@ class Session:
                 gets a random id and a repeated call stores it again.
             attributes: free attributes: text, numbers, bytes, lists, mappings, sets.
             after: for a retry that may come after 32 more turns: the token from before the first try.
+            rate_limit: take a unit of this limit of the customer's first, for a message that took none with its
+                context: one more round trip to Redis.
 
         Raises:
             Invalid: the turn cannot be stored; nothing was done.
             Transient: no definite answer in time; repeat with the same turn_id.
-            Rejected: too many writes wait in this session; nothing was done.
+            Rejected: the limit is used up, or too many writes wait in this session; nothing was done.
             Conflict: the session is foreign (call `adopt`), or another customer's.
         """
         new = NewTurn(role=role, content=content, turn_id=turn_id, attributes=attributes or {})
-        results = await self._append((new,), after)
+        results = await self._append((new,), after, rate_limit)
         return results[0]
 
     async def append_many(
-        self, turns: Iterable[NewTurn], *, after: Version | str | None = None
+        self,
+        turns: Iterable[NewTurn],
+        *,
+        after: Version | str | None = None,
+        rate_limit: str | Limit | None = None,
     ) -> tuple[Appended, ...]:
         """Store up to 32 turns in one transaction: all of them or none; see `append`.
 
         Turns whose turn_id is stored already give their first result, and only the rest is written.
         """
-        return await self._append(tuple(turns), after)
+        return await self._append(tuple(turns), after, rate_limit)
 
-    async def _append(self, turns: tuple[NewTurn, ...], after: Version | str | None) -> tuple[Appended, ...]:
+    async def _append(
+        self, turns: tuple[NewTurn, ...], after: Version | str | None, rate_limit: str | Limit | None
+    ) -> tuple[Appended, ...]:
         self._check()
         token = Version.parse(after) if after is not None else None
         stamp = self._sessions.store.stamp()
         drafts = checked_batch([self._drafted(new, stamp) for new in turns])
         decision = Append(drafts, stamp=stamp, customer_id=self.customer_id, after=token)
+        if rate_limit is not None:
+            await self._limits.require(self.customer_id, rate_limit)
         return cast("tuple[Appended, ...]", await self._sessions.write(self.id, decision.steps))
 
     def _drafted(self, new: NewTurn, stamp: Stamp) -> Draft:

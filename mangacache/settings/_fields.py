@@ -87,6 +87,32 @@ class Fields:
         pattern="multiplexed|redis-py",
         allowed="multiplexed or redis-py",
     )
+    redis_cluster: str = setting(
+        "auto",
+        "Whether Redis is a cluster, whose nodes share the keys: `auto` asks the first node that answers.",
+        breaks="`off` on a cluster: most keys are refused, as if Redis were away; `on` without one: nothing is found.",
+        env=("REDIS_CLUSTER",),
+        pattern="auto|on|off",
+        allowed="auto, on or off",
+    )
+    redis_iam_user: str | None = setting(
+        None,
+        "The ElastiCache user that logs in by IAM, with the AWS credentials of the process instead of a password.",
+        breaks="Redis is never reached: contexts come from memory and DynamoDB.",
+        env=("REDIS_IAM_USER",),
+        pattern="[a-zA-Z][a-zA-Z0-9-]{0,39}",
+        allowed="the user's id, which is its name too; set together with redis_iam_cache, and TLS",
+        example="manga-assist",
+    )
+    redis_iam_cache: str | None = setting(
+        None,
+        "The ElastiCache cache that the login by IAM is signed for.",
+        breaks="Redis is never reached: contexts come from memory and DynamoDB.",
+        env=("REDIS_IAM_CACHE",),
+        pattern="(?:serverless:)?[a-z][a-z0-9-]{0,39}",
+        allowed="the replication group's name, or serverless: and the serverless cache's",
+        example="manga-assist-cache",
+    )
     redis_ca_file: str | None = setting(
         None,
         "The only authorities whose certificate Redis may show; without it those that the machine trusts.",
@@ -348,6 +374,50 @@ class Fields:
         breaks="Too many: an outage of Redis becomes one of DynamoDB; too few: customers are rejected needlessly.",
         unit="reads/s",
         span=(1, 1_000_000),
+    )
+    rate_limits: str = setting(
+        "messages=30/60",
+        "The rate limits of a customer: so many units in any window of so many seconds.",
+        breaks="Too low: customers who type fast are rejected; too high: one customer costs what a hundred do.",
+        env=("RATE_LIMITS",),
+        pattern=r"{0}(?: *, *{0})*".format("[a-z0-9_]{1,32}=[1-9][0-9]{0,4}/[1-9][0-9]{0,4}"),
+        allowed="name=units/seconds, several with commas between them: messages=30/60, images=5/3600",
+    )
+    rate_limit_policy: str = setting(
+        "local",
+        "What holds while Redis is away: `local` lets each worker allow its share of a limit; `closed` allows nothing.",
+        breaks="`closed`: while Redis is away nobody can write to the bot.",
+        env=("RATE_LIMIT_POLICY",),
+        pattern="local|closed",
+        allowed="local or closed",
+    )
+    rate_limit_workers: int = setting(
+        1,
+        "How many workers share a limit, as long as they have not been counted in Redis.",
+        breaks="Too few: without Redis the workers allow more than the limit together; too many: they allow less.",
+        unit="workers",
+        span=(1, 10_000),
+    )
+    connection_ttl_s: int = setting(
+        7200,
+        "How long a connection stays mapped to its session without being refreshed.",
+        breaks="Too short: customers who read for long are not reached any more; too long: the dead are looked up.",
+        unit="seconds",
+        span=(10, 604_800),
+    )
+    presence_online_s: int = setting(
+        90,
+        "How long after a heartbeat a customer counts as online.",
+        breaks="Shorter than two heartbeats: customers flicker; too long: who has left is still counted.",
+        unit="seconds",
+        span=(1, 86_400),
+    )
+    presence_keep_s: int = setting(
+        3600,
+        "How long it is known when a customer was last seen; never shorter than presence_online_s.",
+        breaks="Too long: Redis keeps every customer who came by, at some 150 bytes each.",
+        unit="seconds",
+        span=(1, 604_800),
     )
     drain_timeout_s: float = setting(
         20.0,

@@ -33,6 +33,9 @@ EXPECTED_DEFAULTS = {
     "dynamodb_transport": "direct",
     "redis_endpoint": None,
     "redis_link": "multiplexed",
+    "redis_cluster": "auto",
+    "redis_iam_user": None,
+    "redis_iam_cache": None,
     "redis_ca_file": None,
     "dax_endpoint": None,
     "dax_fills": "auto",
@@ -67,6 +70,12 @@ EXPECTED_DEFAULTS = {
     "max_content_bytes": 262_144,
     "compress_from_bytes": 512,
     "degraded_reads_per_s": 200,
+    "rate_limits": "messages=30/60",
+    "rate_limit_policy": "local",
+    "rate_limit_workers": 1,
+    "connection_ttl_s": 7200,
+    "presence_online_s": 90,
+    "presence_keep_s": 3600,
     "drain_timeout_s": 20.0,
 }
 NUMBERS = [spec for spec in specs() if isinstance(spec.default, int | float)]
