@@ -15,6 +15,7 @@ from mangacache.model import SessionPage, checked_id
 from mangacache.redis import open_link
 from mangacache.sessions import Session, Sessions, delete
 from mangacache.store import Store, open_transport
+from mangacache.store.dax import open_dax
 from mangacache.store.deletion import Delete
 from mangacache.telemetry import Telemetry
 
@@ -79,6 +80,7 @@ class MangaCache:
         random: Random | None = None,
         transport: Transport | None = None,
         link: Link | None = None,
+        dax: Transport | None = None,
     ) -> AsyncIterator[MangaCache]:
         """Open the tiers, check the table, and close everything at the end of the `async with` block.
 
@@ -89,10 +91,11 @@ class MangaCache:
             transport: the door to DynamoDB; by default the one that `dynamodb_transport` names.
             link: the way to Redis, closed at the end; by default the one that `redis_link`
                 names, to `redis_endpoint`, where that is set.
+            dax: the way to DAX; by default its own client, to `dax_endpoint`, where that is set.
 
         Raises:
             Invalid: no credentials, or a table with wrong keys.
-            NotFound: no such table.
+            NotFound: no such table, or none that the DAX cluster knows.
             Transient: DynamoDB does not answer.
         """
         clock = clock if clock is not None else SystemClock()
@@ -101,11 +104,14 @@ class MangaCache:
         async with AsyncExitStack() as stack:
             if transport is None:
                 transport = await stack.enter_async_context(open_transport(settings, telemetry=telemetry))
-            store = Store(transport, settings=settings, clock=clock, random=random, telemetry=telemetry)
+            door = await stack.enter_async_context(
+                open_dax(settings, clock=clock, random=random, telemetry=telemetry, transport=dax)
+            )
+            store = Store(transport, settings=settings, clock=clock, random=random, telemetry=telemetry, dax=door)
             await store.schema.verify()
             if link is None and settings.redis_endpoint is not None:
                 link = open_link(settings, clock=clock, random=random, telemetry=telemetry)
-            tier: ContextTier = NoTier(store.loader.load, clock=clock)
+            tier: ContextTier = NoTier(store.loader.load, store.windows.load, clock=clock)
             if link is not None:
                 tier = RedisContexts(link, store, settings=settings, clock=clock, random=random, telemetry=telemetry)
             cache = cls(store, tier, link=link, settings=settings, clock=clock, random=random, telemetry=telemetry)

@@ -110,6 +110,25 @@ class Telemetry:
                 registry=self.registry,
             )
         )
+        self.dax_requests = Labelled(
+            Counter(
+                "mangacache_dax_requests",
+                "Requests that DAX was to answer: answered, failed, refused by what stands behind it, or not sent"
+                " because too many are under way (full) or DAX is away (open).",
+                ["operation", "outcome"],
+                registry=self.registry,
+            )
+        )
+        self.dax_queue_seconds = Histogram(
+            "mangacache_dax_queue_seconds",
+            "How long a call to DAX waited for a thread.",
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.dax_orphans = Counter(
+            "mangacache_dax_orphans", "Calls to DAX that went on after their callers had left.", registry=self.registry
+        )
+        self.dax_up = Gauge("mangacache_dax_up", "Whether DAX is asked.", registry=self.registry)
         self.rate_limits = Labelled(
             Counter(
                 "mangacache_rate_limits",

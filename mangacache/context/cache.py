@@ -90,7 +90,7 @@ class RedisContexts:
 
     async def strong(self, session_id: str) -> Found:
         """See `ContextTier`."""
-        return await self._run(session_id, read_strongly())
+        return await self._run(session_id, read_strongly(), only_dynamodb=True)
 
     async def latest_may_degrade(self) -> bool:
         """See `ContextTier`."""
@@ -104,9 +104,9 @@ class RedisContexts:
             raise Transient("Redis is away, so LATEST cannot be promised (redis_policy hold): ask at another level")
         return False
 
-    async def _run(self, session_id: str, steps: Steps[Reading]) -> Found:
+    async def _run(self, session_id: str, steps: Steps[Reading], *, only_dynamodb: bool = False) -> Found:
         """Drive a read to its end: perform each effect it asks for, and tell it the outcome or the failure."""
-        asked = Asked(self._clock)
+        asked = Asked(self._clock, only_dynamodb=only_dynamodb)
         deadline_s = self._clock.monotonic_s() + self._read_deadline_s
         outcome: Outcome = None
         failure: MangaCacheError | None = None
@@ -124,7 +124,7 @@ class RedisContexts:
             steps.close()
         return Found(
             reading.snapshot,
-            reading.source,
+            asked.source if reading.source == "dynamodb" else reading.source,
             strong=reading.strong,
             sent_at_s=asked.at_s,
             sent_age_s=asked.age_s,
@@ -140,7 +140,11 @@ class RedisContexts:
                 outcome = await self._wire.get(session_id, least=least, have=have, asked=asked)
             case Load():
                 asked.now()
-                return await self._store.loader.load(session_id)
+                if asked.only_dynamodb:
+                    return await self._store.loader.load(session_id)
+                loaded = await self._store.windows.load(session_id)
+                asked.source = loaded.source
+                return loaded.snapshot
             case Fill(lease, snapshot):
                 outcome = await self._wire.fill(session_id, lease, snapshot)
             case Observe(version):

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
     from mangacache.clock import Clock
     from mangacache.model import Version
+    from mangacache.store.windows import Loaded
 
 
 class Found(msgspec.Struct, frozen=True):
     """What a read found.
 
     Attributes:
-        source: `redis` or `dynamodb`.
+        source: `redis`, `dax` or `dynamodb`.
         strong: whether it was read strongly in DynamoDB, so that it may replace what memory holds.
         sent_at_s: `clock.monotonic_s` when the request was sent that makes it valid.
         sent_age_s: the same by `clock.age_s`.
@@ -94,16 +95,31 @@ class ContextTier(Protocol):
 
 
 class NoTier:
-    """No cache between the process and DynamoDB: every miss of the memory is a strong read."""
+    """No cache of contexts between the process and DynamoDB: every miss of the memory is read there, at its version.
 
-    def __init__(self, load: Callable[[str], Awaitable[Snapshot]], *, clock: Clock) -> None:
+    Args:
+        load: strong reads.
+        window: reads at DynamoDB's version, some turns of which may come from DAX.
+        clock: when they were sent.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], Awaitable[Snapshot]],
+        window: Callable[[str], Awaitable[Loaded]],
+        *,
+        clock: Clock,
+    ) -> None:
         self._load = load
+        self._window = window
         self._clock = clock
 
     async def read(self, session_id: str, *, least: Version, have: Snapshot | None) -> Found:
         """See `ContextTier`."""
         del least, have
-        return await self.strong(session_id)
+        sent_at_s, sent_age_s = self._clock.monotonic_s(), self._clock.age_s()
+        loaded = await self._window(session_id)
+        return Found(loaded.snapshot, loaded.source, strong=True, sent_at_s=sent_at_s, sent_age_s=sent_age_s)
 
     async def strong(self, session_id: str) -> Found:
         """See `ContextTier`."""

@@ -42,14 +42,18 @@ class Asked:
         at_s: `clock.monotonic_s`.
         age_s: `clock.age_s`.
         unsure: whether the epoch could have been raised unheard.
+        source: where what was read last came from, if it was not Redis.
+        only_dynamodb: whether nothing of it may come from DAX.
     """
 
-    __slots__ = ("_clock", "age_s", "at_s", "unsure")
+    __slots__ = ("_clock", "age_s", "at_s", "only_dynamodb", "source", "unsure")
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, only_dynamodb: bool = False) -> None:
         self._clock = clock
+        self.only_dynamodb = only_dynamodb
         self.at_s = self.age_s = float("-inf")
         self.unsure = False
+        self.source = "dynamodb"
 
     def now(self) -> None:
         """Note that a request is being sent."""

@@ -102,6 +102,16 @@ class Sessions:
             consistency = Consistency.LATEST  # it may have been deleted and begun again by this customer
         if self._may_answer_from_memory(actor, at_least, consistency):
             return self._answer(actor, turns=turns, source="memory")
+        if consistency.max_age_s is not None and self.store.eventual is not None:
+            old = await self.store.eventual.read(
+                session_id,
+                max_age_s=consistency.max_age_s,
+                known=actor.known,
+                at_least=at_least,
+                customer_id=customer_id,
+            )
+            if old is not None:  # for this reader alone: it validates nothing, and memory does not learn it
+                return self._answer(actor, turns=turns, source="dax", known=old)
         may_degrade = consistency != Consistency.LATEST or await self._tier.latest_may_degrade()
         try:
             fresh = await self._fresh(actor, at_least, strong=consistency == Consistency.STRONG)

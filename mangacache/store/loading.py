@@ -17,6 +17,7 @@ from mangacache.tasks import both
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from mangacache.store.dax.pages import PagesByNumber
     from mangacache.store.items import MetaRecord
     from mangacache.store.requests import Requests
     from mangacache.store.values import Typed
@@ -27,11 +28,18 @@ MAX_PAGE: Final = 1000
 
 
 class Loader:
-    """Reads sessions from DynamoDB, consistently."""
+    """Reads sessions from DynamoDB, consistently.
 
-    def __init__(self, requests: Requests, table_name: str) -> None:
+    Args:
+        requests: to DynamoDB.
+        table_name: that is read.
+        pages: pages of histories whose numbers are known, by way of DAX, where there is one.
+    """
+
+    def __init__(self, requests: Requests, table_name: str, pages: PagesByNumber | None = None) -> None:
         self._requests = requests
         self._table_name = table_name
+        self._pages = pages
 
     async def meta(self, session_id: str) -> MetaRecord | None:
         """Return META as stored."""
@@ -58,7 +66,7 @@ class Loader:
                 continue
             if len(snapshot.turns) < WINDOW and meta is not None and meta.adopting == "deleting":
                 snapshot = await self._ours_only(session_id, meta)
-            return await self._with_summary(session_id, snapshot)
+            return await self.with_summary(session_id, snapshot)
         raise Transient("the session is being deleted and begun again all the time: it could not be read as a whole")
 
     async def _ours_only(self, session_id: str, meta: MetaRecord) -> Snapshot:
@@ -71,7 +79,8 @@ class Loader:
                 break
         return interpreted(meta, items, in_order=True)
 
-    async def _with_summary(self, session_id: str, snapshot: Snapshot) -> Snapshot:
+    async def with_summary(self, session_id: str, snapshot: Snapshot) -> Snapshot:
+        """Return what is known with the summary that its META names."""
         meta = snapshot.meta
         item: Typed = {}
         if meta is not None and meta.incarnation is not None and meta.summary_upto:
@@ -133,6 +142,10 @@ class Loader:
             raise Invalid("history takes `before` or `after`, not both")
         meta = await self.meta(session_id)
         check_customer(meta, customer_id, now_s)
+        if self._pages is not None:
+            known = await self._pages.page(session_id, meta, before=before, after=after, limit=limit, now_s=now_s)
+            if known is not None:
+                return known
         cursor = after if after is not None else before
         low = keys.TURN + (after or "")
         high = keys.TURN + before if before is not None else _BEYOND_TURNS

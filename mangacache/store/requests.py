@@ -47,15 +47,20 @@ class Requests:
         self._telemetry = telemetry
         self._budget = RetryBudget(clock)
 
-    async def send(self, operation: str, parameters: Mapping[str, Any]) -> Answer:
+    async def send(self, operation: str, parameters: Mapping[str, Any], *, in_doubt: bool = False) -> Answer:
         """Send a request, again where that is needed.
+
+        Args:
+            operation: `PutItem` and the like.
+            parameters: of the request.
+            in_doubt: whether it was sent before, another way, and may have been done.
 
         Raises:
             ConditionFailed, TransactionCanceled: definite, with `in_doubt` set where an earlier try was open.
             Transient: no definite answer within `request_deadline_s`, or before the retry budget was spent.
             MangaCacheError: refused for good.
         """
-        tries, last, in_doubt = 0, "", False
+        tries, last = 0, ""
         cause: Exception
         deadline_s = self._clock.monotonic_s() + self._settings.request_deadline_s
         self._budget.pay_in()

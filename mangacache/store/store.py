@@ -14,6 +14,10 @@ from mangacache.clock import random_id, timestamp
 from mangacache.errors import Invalid
 from mangacache.store.adoption import Adoption
 from mangacache.store.customers import Customers
+from mangacache.store.dax.eventual import Eventual
+from mangacache.store.dax.forgetting import Forgetting
+from mangacache.store.dax.pages import PagesByNumber
+from mangacache.store.dax.reading import DaxReads
 from mangacache.store.direct import direct_transport
 from mangacache.store.effects import (
     Begin,
@@ -38,6 +42,7 @@ from mangacache.store.requests import Requests
 from mangacache.store.schema import Schema
 from mangacache.store.transport import AioTransport, Transport, no_credentials
 from mangacache.store.whole import EVENT, refuse_what_is_not_whole
+from mangacache.store.windows import Windows
 from mangacache.store.writing import SEAL_S, Writer
 from mangacache.telemetry import Telemetry
 
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
 
     from mangacache.clock import Clock, Random
     from mangacache.settings import Settings
+    from mangacache.store.dax.door import DaxDoor
 
 R = TypeVar("R")
 
@@ -55,8 +61,14 @@ _DAY_S: Final = 86_400
 class Store:
     """One table, through one transport.
 
+    Args:
+        transport: the door to DynamoDB.
+        dax: the door to DAX, where there is one.
+
     Attributes:
         loader: strong reads.
+        windows: reads for contexts, at DynamoDB's version, partly through DAX.
+        eventual: reads through DAX that may be old; None without DAX.
         writer: conditional writes.
         schema: the table's shape.
         customers: the index.
@@ -66,7 +78,14 @@ class Store:
     """
 
     def __init__(
-        self, transport: Transport, *, settings: Settings, clock: Clock, random: Random, telemetry: Telemetry
+        self,
+        transport: Transport,
+        *,
+        settings: Settings,
+        clock: Clock,
+        random: Random,
+        telemetry: Telemetry,
+        dax: DaxDoor | None = None,
     ) -> None:
         self._clock = clock
         self._random = random
@@ -74,9 +93,18 @@ class Store:
         self._telemetry = telemetry
         requests = Requests(transport, settings=settings, clock=clock, random=random, telemetry=telemetry)
         table_name = settings.table_name
-        self.loader = Loader(requests, table_name)
+        reads = DaxReads(dax, table_name) if dax is not None else None
+        self.loader = Loader(requests, table_name, PagesByNumber(reads) if reads is not None else None)
+        self.windows = Windows(self.loader, reads if _fills_by_number(settings) else None)
+        self.eventual = Eventual(reads, ttl_s=settings.dax_ttl_s, clock=clock) if reads is not None else None
         self.writer = Writer(
-            requests, self.loader, table_name, clock=clock, compress_from_bytes=settings.compress_from_bytes
+            requests,
+            self.loader,
+            table_name,
+            clock=clock,
+            compress_from_bytes=settings.compress_from_bytes,
+            forgetting=Forgetting(dax, table_name) if dax is not None else None,
+            puts=dax if settings.dax_writes == "puts" else None,
         )
         self.schema = Schema(
             requests,
@@ -155,6 +183,12 @@ class Store:
         except Exception as error:  # noqa: BLE001 - whatever it is, the delete itself is done and durable
             self._telemetry.count_survived("sweep_failed", error)
             return False
+
+
+def _fills_by_number(settings: Settings) -> bool:
+    if settings.dax_fills == "auto":
+        return settings.redis_endpoint is None
+    return settings.dax_fills == "numbers"
 
 
 @asynccontextmanager

@@ -118,7 +118,7 @@ class AioTransport:
         """Send one request; see `Transport`."""
         call = self._calls.get(operation)
         if call is None:
-            call = self._calls[operation] = getattr(self._client, _method(operation))
+            call = self._calls[operation] = getattr(self._client, method_of(operation))
         try:
             answer: dict[str, Any] = await call(**parameters)
         except ClientError as error:
@@ -154,7 +154,8 @@ def no_credentials() -> Invalid:
     )
 
 
-def _method(operation: str) -> str:
+def method_of(operation: str) -> str:
+    """Return a client's method for an operation: `get_item` for `GetItem`."""
     return "".join(f"_{sign.lower()}" if sign.isupper() else sign for sign in operation).lstrip("_")
 
 

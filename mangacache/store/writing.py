@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mangacache.clock import Clock
+    from mangacache.store.dax.door import DaxDoor
+    from mangacache.store.dax.forgetting import Forgetting
     from mangacache.store.items import MetaRecord
     from mangacache.store.loading import Loader
     from mangacache.store.requests import Requests
@@ -29,16 +31,36 @@ _SAME_META: Final = "incarnation = :incarnation AND revision = :revision"
 
 
 class Writer:
-    """Sends the writes of decisions, and says how each went."""
+    """Sends the writes of decisions, and says how each went.
+
+    Args:
+        requests: to DynamoDB.
+        loader: strong reads.
+        table_name: that is written.
+        clock: waits between tries of a batch.
+        compress_from_bytes: from which size on content is deflated.
+        forgetting: tells DAX what was deleted, where there is DAX.
+        puts: through which single turns are put, where they are.
+    """
 
     def __init__(
-        self, requests: Requests, loader: Loader, table_name: str, *, clock: Clock, compress_from_bytes: int
+        self,
+        requests: Requests,
+        loader: Loader,
+        table_name: str,
+        *,
+        clock: Clock,
+        compress_from_bytes: int,
+        forgetting: Forgetting | None = None,
+        puts: DaxDoor | None = None,
     ) -> None:
         self._requests = requests
         self._loader = loader
         self._table_name = table_name
         self._clock = clock
         self._compress_from_bytes = compress_from_bytes
+        self._forgetting = forgetting
+        self._puts = puts
 
     async def put(self, session_id: str, effect: Put) -> Done | Refused:
         """Store turns under numbers that must be free: one by a put, several by a transaction."""
@@ -48,7 +70,18 @@ class Writer:
                 [self._put_if_free(item) for item in items],
                 token=_token(effect.nonce, effect.incarnation, effect.drafts),
             )
-        return await self._conditional("PutItem", self._put_if_free(items[0]))
+        return await self._put_one(items[0])
+
+    async def _put_one(self, item: Typed) -> Done | Refused:
+        """Put a turn; where single turns go through DAX, DynamoDB settles whatever that leaves open."""
+        in_doubt = False
+        if self._puts is not None:
+            through = {"TableName": self._table_name, "Item": item, "ConditionExpression": _FREE}
+            done = await self._puts.put(through)
+            if done:
+                return Done()
+            in_doubt = done is None
+        return await self._conditional("PutItem", self._put_if_free(item), in_doubt=in_doubt)
 
     async def begin(self, session_id: str, effect: Begin) -> Done | Refused:
         """Store META and the first turns of a life in one transaction."""
@@ -121,20 +154,26 @@ class Writer:
         summaries = self._loader.turn_items(session_id, low=keys.SUMMARY, high=high, names=("PK", "SK"))
         gone = [{"DeleteRequest": {"Key": {"PK": item["PK"], "SK": item["SK"]}}} async for item in summaries]
         await self.batch([*seals, *gone])
-        swept = await self._conditional(
-            "UpdateItem",
-            {
-                **self._update(session_id),
-                "UpdateExpression": "REMOVE unswept",
-                "ConditionExpression": "incarnation = :incarnation",
-                "ExpressionAttributeValues": {":incarnation": {"N": str(incarnation)}},
-            },
-        )
+        clear = {
+            **self._update(session_id),
+            "UpdateExpression": "REMOVE unswept",
+            "ConditionExpression": "incarnation = :incarnation",
+            "ExpressionAttributeValues": {":incarnation": {"N": str(incarnation)}},
+        }
+        swept = await self._conditional("UpdateItem", clear)
+        if self._forgetting is not None:
+            await self._forgetting.batch([*seals, *gone])
+            await self._forgetting.update(clear)
         return isinstance(swept, Done)
 
     async def delete_items(self, session_id: str, sort_keys: Iterable[str]) -> None:
         """Delete items of a session."""
-        await self.batch([{"DeleteRequest": {"Key": key(session_id, sort_key)}} for sort_key in sort_keys])
+        deletes = {place: {"DeleteRequest": {"Key": key(session_id, place)}} for place in sort_keys}
+        await self.batch(list(deletes.values()))
+        if self._forgetting is not None:
+            if deletes.pop(keys.META, None) is not None:  # which may be stored again at any moment
+                await self._forgetting.absent(session_id, keys.META)
+            await self._forgetting.batch(list(deletes.values()))
 
     async def batch(self, writes: Sequence[dict[str, Any]]) -> None:
         """Send unconditional writes, 25 at a time, until DynamoDB has taken each.
@@ -189,9 +228,11 @@ class Writer:
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
 
-    async def _conditional(self, operation: str, parameters: dict[str, Any]) -> Done | Refused:
+    async def _conditional(
+        self, operation: str, parameters: dict[str, Any], *, in_doubt: bool = False
+    ) -> Done | Refused:
         try:
-            answer = await self._requests.send(operation, parameters)
+            answer = await self._requests.send(operation, parameters, in_doubt=in_doubt)
         except ConditionFailed as failed:
             return Refused((failed.item,), failed.in_doubt)
         return Done(answer.body.get("Attributes") or {})
