@@ -50,6 +50,10 @@ class Keyspace:
         """Return TIME in milliseconds."""
         return int(self._clock.time_s() * 1000)
 
+    def now_us(self) -> int:
+        """Return TIME in microseconds."""
+        return int(self._clock.time_s() * 1_000_000)
+
     def keys(self) -> list[str]:
         """Return the keys that have not expired, oldest first."""
         return [key for key in list(self._hashes) if self.value(key) is not None]
