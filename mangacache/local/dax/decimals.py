@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 MAX_DIGITS: Final = 38
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,400}", re.ASCII)
-_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,9})?", re.ASCII)
+_NUMBER: Final = re.compile(
+    r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,9})?", re.ASCII
+)
 _WIDE: Final = Context(prec=1000, Emax=999_999_999_999_999_999, Emin=-999_999_999_999_999_999)
 _MAX_EXPONENT: Final = (1 << 31) - 1
 _AS_INTEGER: Final = 400

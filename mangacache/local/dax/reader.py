@@ -36,7 +36,7 @@ class Prelude(msgspec.Struct, frozen=True):
 class Reader:
     """Cuts a connection's bytes into its prelude and its requests; does no I/O.
 
-    Feed it chunks of any size, and after each take what `next` gives until it gives None. The work is in proportion to
+    Feed it chunks of any size, and take what `next` gives until it gives None. The work is in proportion to
     the bytes, however they are cut: a request that is not whole is read once more when it is.
 
     Args:
@@ -47,6 +47,7 @@ class Reader:
         self._limits = limits
         self._data = b""
         self._position = 0
+        self._behind = bytearray()
         self._part = bytearray()
         self._scan: Scan | None = None
         self._method_known = False
@@ -56,16 +57,16 @@ class Reader:
     @property
     def buffered(self) -> int:
         """How many bytes wait: of requests not yet taken, or not yet whole. 0 at a clean end of a connection."""
-        return len(self._part) + len(self._data) - self._position
+        return len(self._part) + len(self._data) - self._position + len(self._behind)
 
     def feed(self, data: bytes) -> None:
         """Take in what came from the peer."""
         if self._scan is not None:
             self._part += data
-        elif self._position >= len(self._data):
+        elif self._position >= len(self._data) and not self._behind:
             self._data, self._position = data, 0
         else:
-            self._data, self._position = self._data[self._position :] + data, 0
+            self._behind += data
 
     def next(self) -> Prelude | Request | None:
         """Return the prelude, then each request once it is whole, or None while bytes are missing.
@@ -82,16 +83,21 @@ class Reader:
             raise
 
     def _next(self) -> Prelude | Request | None:
+        scanned = self._scan is not None
         if self._scan is not None and not self._whole(self._scan):
             return None
         if self._position >= len(self._data):
-            return None
+            if not self._behind:
+                return None
+            self._data, self._position, self._behind = bytes(self._behind), 0, bytearray()
         cursor = Cursor(self._data, self._limits, position=self._position)
         try:
             taken = read_request(cursor) if self._greeted else _prelude(cursor)
         except Truncated:
+            if scanned:
+                raise
             self._wait()
-            return None
+            return self._next()
         self._check_size(cursor.position - self._position)
         self._position = cursor.position
         self._greeted = True
@@ -99,12 +105,10 @@ class Reader:
 
     def _wait(self) -> None:
         """Begin to look for the end of what is not whole, from its beginning."""
-        self._part = bytearray(self._data[self._position :])
-        self._data, self._position = b"", 0
+        self._part = bytearray(self._data[self._position :]) + self._behind
+        self._data, self._position, self._behind = b"", 0, bytearray()
         self._method_known = not self._greeted
-        scan = self._scan = Scan(self._limits, _METHOD_ITEMS if self._greeted else _PRELUDE_ITEMS)
-        if self._whole(scan):
-            raise Malformed("a request ends within an item")
+        self._scan = Scan(self._limits, _METHOD_ITEMS if self._greeted else _PRELUDE_ITEMS)
 
     def _whole(self, scan: Scan) -> bool:
         """Go on looking; once the end is found, the bytes are ready to be read."""
