@@ -165,7 +165,7 @@ class Fields:
         span=(0.01, 10),
     )
     dax_threads: int = setting(
-        4,
+        8,
         "How many threads ask DAX, whose client blocks.",
         breaks="Too few: reads queue behind slow ones;"
         " too many: the event loop waits for the interpreter that they share.",

@@ -42,7 +42,7 @@ EXPECTED_DEFAULTS = {
     "dax_writes": "deletes",
     "dax_ttl_s": 300,
     "dax_timeout_s": 0.5,
-    "dax_threads": 4,
+    "dax_threads": 8,
     "dax_calls": 128,
     "key_prefix": "mc:",
     "retention_days": 90,
