@@ -10,6 +10,7 @@ import msgspec
 from mangacache.context.codec import decode_head, decode_turns, encode_head, encode_ring, encode_turn
 from mangacache.context.messages import Busy, Held
 from mangacache.model import WINDOW, Version
+from mangacache.redis.notices import CLOSED, DELETED, customer_channel, notice_tail, session_channel
 from mangacache.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -60,6 +61,29 @@ class Calls:
     def observe(self, version: Version) -> list[Argument]:
         """Return the arguments of a COMMIT without payload."""
         return [self._ttl_ms, WINDOW, *_parts(version), b"", version.number + 1]
+
+    def told(self, session_id: str, base: Snapshot | None, after: Snapshot) -> list[Argument]:
+        """Return what TOLD takes after COMMIT's arguments: what of a write is told, and on which channels."""
+        version, meta = after.version, after.meta
+        before = base.version if base is not None else msgspec.structs.replace(version, number=version.number - 1)
+        begun = before.incarnation != version.incarnation
+        known, first, mark = 0 if begun else before.number, version.number + 1, ""
+        for turn in reversed(after.turns):  # numbers may have been left out, where DynamoDB has deleted expired turns
+            if turn.number != first - 1 or turn.number <= known:
+                break
+            first -= 1
+        if meta is not None and (begun or before.revision < version.revision):
+            mark = CLOSED if meta.status == CLOSED else DELETED if meta.revision == 0 else ""
+        notice = notice_tail(session_id, version.number + 1 - first, mark)
+        customer_id = meta.customer_id if meta is not None else None
+        if customer_id is None and base is not None and base.meta is not None:
+            customer_id = base.meta.customer_id  # a tombstone is nobody's
+        customer = customer_channel(self._prefix, customer_id) if customer_id is not None else ""
+        return [notice, session_channel(self._prefix, session_id), customer]
+
+    def owed(self, session_id: str) -> list[Argument]:
+        """Return the same for a version that was not told when it was written: how it came about is forgotten."""
+        return [notice_tail(session_id, 0), session_channel(self._prefix, session_id), ""]
 
     def fill(self, token: str, snapshot: Snapshot) -> list[Argument]:
         """Return FILL's arguments."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from mangacache.context import scripts
 from mangacache.context.invalidations import Invalidations
 from mangacache.context.knowledge import Standing
+from mangacache.context.primaries import Primary
 from mangacache.errors import MangaCacheError
 from mangacache.redis import LinkLost, Moved, ScriptFailed
 
@@ -69,9 +70,16 @@ class Debts:
     async def admit(self, server: Server) -> int:
         """Admit a connection (R6), and send on it what is owed before anybody else sends anything."""
         epoch = await self._keeper.admit(server)
+        if not self._queue:
+            return epoch
+        primary = Primary.of(await server.info())
 
-        async def send(session_id: str, version: Version) -> None:
-            await server.run(scripts.COMMIT, self._calls.key(session_id, epoch), self._calls.observe(version))
+        async def send(session_id: str, version: Version) -> bool:
+            if not primary.serves(self._calls.key(session_id, epoch)):
+                return False  # another node's, and paid over its own connection
+            arguments = [*self._calls.observe(version), *self._calls.owed(session_id)]
+            await server.run(scripts.TOLD, self._calls.key(session_id, epoch), arguments)
+            return True
 
         # Under an epoch that may have been raised unheard nothing is paid: the others may be reading elsewhere.
         if not self._queue.overflowed and await self._keeper.standing() is not Standing.UNSURE:
@@ -111,24 +119,24 @@ class Debts:
     async def _pay_by_link(self) -> None:
         """Send what is owed over the link; what is not confirmed under a sure epoch stays owed."""
 
-        async def send(session_id: str, version: Version) -> None:
+        async def send(session_id: str, version: Version) -> bool:
             if await self._keeper.standing() is Standing.UNSURE:
                 raise LinkLost("the epoch cannot be asked for", sent=False)
             epoch = self._keeper.epoch
-            await self._link.run(
-                scripts.COMMIT, self._calls.key(session_id, epoch), self._calls.observe(version), tag=epoch
-            )
+            arguments = [*self._calls.observe(version), *self._calls.owed(session_id)]
+            await self._link.run(scripts.TOLD, self._calls.key(session_id, epoch), arguments, tag=epoch)
+            return True
 
         try:
             await self._send_all(send)
         except (LinkLost, Moved, ScriptFailed):
             return  # still owed; the next look tries again
 
-    async def _send_all(self, send: Callable[[str, Version], Awaitable[None]]) -> None:
+    async def _send_all(self, send: Callable[[str, Version], Awaitable[bool]]) -> None:
         for session_id, version in self._queue.owed():
-            await send(session_id, version)
-            self._queue.paid(session_id, version)
-            self._telemetry.cache_events.labels("invalidated").inc()
+            if await send(session_id, version):
+                self._queue.paid(session_id, version)
+                self._telemetry.cache_events.labels("invalidated").inc()
 
     async def _pay_by_epoch(self) -> None:
         before_s = self._clock.monotonic_s()

@@ -147,8 +147,11 @@ class Wire:
             Moved: the epoch has changed; send it again.
             LinkLost, ScriptFailed: it is not confirmed.
         """
-        arguments = self._calls.commit(base, after)
-        done = committed(await self._run(scripts.COMMIT, session_id, arguments, epoch=self._keeper.epoch))
+        script, arguments = scripts.COMMIT, self._calls.commit(base, after)
+        if base is None or base.version != after.version:
+            script = scripts.TOLD
+            arguments += self._calls.told(session_id, base, after)
+        done = committed(await self._run(script, session_id, arguments, epoch=self._keeper.epoch))
         self._telemetry.cache_events.labels(f"commit_{done.what}").inc()
         return done
 

@@ -6,47 +6,51 @@ it (sharded pub/sub). A customer's channel has the customer's.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import msgspec
+
+from mangacache.model import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CLOSED: Final = "closed"
 DELETED: Final = "deleted"
 
 
-class Notice(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Notice(msgspec.Struct, frozen=True, gc=False):
     """That a session has reached a version.
 
     Attributes:
-        incarnation, number, revision: the version.
-        first: the least number up to `number` that is known to have been stored with it or before it without a hole;
-            `number` + 1 where nothing is said of turns.
+        version: which.
+        turns: how many turns up to the version's number are told of: they follow each other without a hole.
         mark: `CLOSED` where the change of META closed the session, `DELETED` where a delete did, else empty.
     """
 
     session_id: str
-    incarnation: int
-    number: int
-    revision: int
-    first: int
+    version: Version
+    turns: int
     mark: str = ""
 
 
-_ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(Notice)
+def notice_tail(session_id: str, turns: int, mark: str = "") -> bytes:
+    """Return a notice but for the version, which the script that publishes it has in its arguments."""
+    return f"{turns} {mark} {session_id}".encode()
 
 
-def encode_notice(notice: Notice) -> bytes:
-    """Return a notice as it is published."""
-    return _ENCODER.encode(notice)
+def whole_notice(version: Sequence[bytes], tail: bytes) -> bytes:
+    """Return what is published: `incarnation number revision turns mark session_id`."""
+    return b" ".join((*version, tail))
 
 
 def decode_notice(payload: bytes) -> Notice | None:
     """Return what was published; None where it is no notice known here: another release's, or somebody else's."""
     try:
-        return _DECODER.decode(payload)
-    except (msgspec.MsgspecError, RecursionError):
+        incarnation, number, revision, turns, mark, session_id = payload.decode().split(" ", 5)
+        return Notice(session_id, Version(int(incarnation), int(number), int(revision)), int(turns), mark)
+    except ValueError:
         return None
 
 

@@ -8,12 +8,18 @@ from typing import Final
 from mangacache.redis import Script
 
 
+def _text(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+
+
 def _script(name: str) -> Script:
-    return Script.of(name, files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8"))
+    return Script.of(name, _text(name))
 
 
 GET: Final = _script("get")
 COMMIT: Final = _script("commit")
+TOLD: Final = Script.of(COMMIT.name, _text("told") + COMMIT.text)
+"""COMMIT of a write, of which those hear who listen; to the context it is COMMIT."""
 FILL: Final = _script("fill")
 RELEASE: Final = _script("release")
 DISCARD: Final = _script("discard")

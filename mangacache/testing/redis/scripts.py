@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mangacache.context import scripts
+from mangacache.redis.notices import whole_notice
 
 if TYPE_CHECKING:
     from mangacache.redis import Script
@@ -100,6 +101,14 @@ def commit(db: Keyspace, key: str, argv: list[bytes]) -> Reply:
     return [b"written", to_i, t, r]
 
 
+def told(db: Keyspace, key: str, argv: list[bytes]) -> Reply:
+    """Do what told.lua does before commit.lua."""
+    *argv, notice, session, customer = argv
+    for channel in filter(None, (session, customer)):
+        db.publish(channel.decode(), whole_notice(argv[2:5], notice))
+    return commit(db, key, argv)
+
+
 def fill(db: Keyspace, key: str, argv: list[bytes]) -> Reply:
     """Do what fill.lua does."""
     ttl_ms, window, to_i, to_t, to_r = _numbers(*argv[:5])
@@ -174,6 +183,7 @@ _BY_SHA: Final[dict[str, Function]] = {
     for script, function in {
         scripts.GET: get,
         scripts.COMMIT: commit,
+        scripts.TOLD: told,
         scripts.FILL: fill,
         scripts.RELEASE: release,
         scripts.DISCARD: discard,
