@@ -77,7 +77,7 @@ class Local:
         self.said: list[str] = []
         try:
             assert self.process.stdout is not None
-            while "Both servers run" not in (self.said[-1] if self.said else ""):
+            while "servers run" not in (self.said[-1] if self.said else ""):
                 line = self.process.stdout.readline()
                 assert line, f"it ended: {self.process.communicate()[1]}"
                 self.said.append(line)
