@@ -34,8 +34,8 @@ _FLOATS: Final = {0xF9: struct.Struct(">e"), 0xFA: struct.Struct(">f"), 0xFB: st
 _KINDS: Final = {
     UNSIGNED: "a number",
     NEGATIVE: "a negative number",
-    BYTES: "bytes",
-    TEXT: "text",
+    BYTES: "a byte string",
+    TEXT: "a text",
     ARRAY: "a list",
     MAP: "a map",
     TAG: "a tag",
@@ -246,7 +246,7 @@ class Cursor:
         total = 0
         while (first := self.peek()) != _BREAK:
             if first >> 5 != wanted or first & 0x1F == _INDEFINITE:
-                self.wrong(f"a piece of {_KINDS[wanted]}", first)
+                self.wrong(f"a piece of {_KINDS[wanted][2:]}", first)
             self.budget.spend(1)
             pieces.append(self._take(self.head()[1]))
             total += len(pieces[-1])

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 MAGIC: Final = "J7yne5G"
-_PRELUDE_ITEMS: Final = 5
+_MAGIC_ITEMS: Final = 1
+_ITEMS_AFTER_MAGIC: Final = 4
 _METHOD_ITEMS: Final = 2
 _TEXT: Final = 3
 
@@ -50,7 +51,7 @@ class Reader:
         self._behind = bytearray()
         self._part = bytearray()
         self._scan: Scan | None = None
-        self._method_known = False
+        self._beginning = True
         self._greeted = False
         self._error: Malformed | None = None
 
@@ -107,8 +108,8 @@ class Reader:
         """Begin to look for the end of what is not whole, from its beginning."""
         self._part = bytearray(self._data[self._position :]) + self._behind
         self._data, self._position, self._behind = b"", 0, bytearray()
-        self._method_known = not self._greeted
-        self._scan = Scan(self._limits, _METHOD_ITEMS if self._greeted else _PRELUDE_ITEMS)
+        self._beginning = True
+        self._scan = Scan(self._limits, _METHOD_ITEMS if self._greeted else _MAGIC_ITEMS)
 
     def _whole(self, scan: Scan) -> bool:
         """Go on looking; once the end is found, the bytes are ready to be read."""
@@ -121,9 +122,10 @@ class Reader:
     def _found(self, scan: Scan) -> bool:
         if not scan.run(self._part):
             return False
-        if not self._method_known:
-            self._method_known = True
-            scan.want(arguments_of(Cursor(bytes(self._part[: scan.position]), self._limits)))
+        if self._beginning:
+            self._beginning = False
+            cursor = Cursor(bytes(self._part[: scan.position]), self._limits)
+            scan.want(arguments_of(cursor) if self._greeted else _greeting(cursor))
             return scan.run(self._part)
         return True
 
@@ -132,10 +134,16 @@ class Reader:
             raise Malformed(f"a request has more than {self._limits.request_bytes} bytes (request_bytes)")
 
 
-def _prelude(cursor: Cursor) -> Prelude:
+def _greeting(cursor: Cursor) -> int:
+    """Read the text that every client begins with, and return how many items follow."""
     magic = cursor.text()
     if magic != MAGIC:
         raise Malformed(f"a connection begins with {MAGIC!r}, not {magic!r:.40}: the peer is no client of DAX's")
+    return _ITEMS_AFTER_MAGIC
+
+
+def _prelude(cursor: Cursor) -> Prelude:
+    _greeting(cursor)
     _zero(cursor, "the layering")
     session = None if cursor.null() else cursor.text() if cursor.peek() >> 5 == _TEXT else cursor.blob()
     headers: dict[str, str] = {}
