@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -12,7 +13,10 @@ from uuid import uuid4
 import boto3
 import pytest
 from amazondax import AmazonDaxClient
+from amazondax.DaxClient import DaxClient
+from amazondax.Tube import SocketTubePool
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -72,6 +76,24 @@ def real_client(endpoint: str, *, retries: int = 0, **options: Any) -> Iterator[
         yield client
     finally:
         client.close()
+
+
+@contextmanager
+def node_client(endpoint: str) -> Iterator[Any]:
+    """Make the part of the real client that knows one node only, and asks that one."""
+    scheme, port = endpoint.partition(":")[0], int(endpoint.rpartition(":")[2])
+    credentials = Credentials("local", "local")
+    pool = SocketTubePool(
+        scheme,
+        "localhost",
+        ("127.0.0.1", port),
+        socket.AF_INET,
+        lambda: credentials,
+        REGION,
+        read_timeout=READ_TIMEOUT_S,
+    )
+    with DaxClient(pool) as client:
+        yield client
 
 
 @contextmanager
