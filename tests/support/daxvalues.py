@@ -134,19 +134,15 @@ conditions = st.recursive(
     ),
     max_leaves=8,
 )
-_set_operand = st.recursive(
-    st.one_of(paths, _value),
-    lambda inner: st.one_of(
-        _joined("if_not_exists({}, {})", paths, inner),
-        _joined("list_append({}, {})", st.one_of(paths, _value), st.one_of(paths, _value)),
-    ),
-    max_leaves=3,
+_default = st.recursive(
+    st.one_of(paths, _value), lambda inner: _joined("if_not_exists({}, {})", paths, inner), max_leaves=3
 )
 _sections = {
     "SET": st.one_of(
-        _joined("{} = {}", paths, _set_operand),
-        _joined("{} = {} + {}", paths, _set_operand, _set_operand),
-        _joined("{} = {} - {}", paths, _set_operand, _set_operand),
+        _joined("{} = {}", paths, _default),
+        _joined("{} = list_append({}, {})", paths, _default, _default),
+        _joined("{} = {} + {}", paths, _default, _default),
+        _joined("{} = {} - {}", paths, _default, _default),
     ),
     "ADD": _joined("{} {}", paths, _value),
     "DELETE": _joined("{} {}", paths, _value),
@@ -164,11 +160,16 @@ def updates(draw: st.DrawFn) -> str:
     return " ".join(written)
 
 
-def used(expression: str) -> dict[str, Any]:
-    """Return the placeholders that expressions use, as parameters of a call."""
-    found = set(re.findall(r"[#:][a-z]+", expression))
+def used(expression: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the placeholders that an expression uses: the client refuses others."""
+    found = set(re.findall(r"[#:]\w+", expression))
+    return {name: value for name, value in given.items() if name in found}
+
+
+def placeholders(expression: str) -> dict[str, Any]:
+    """Return the parameters of a call that has such an expression."""
     parameters = {
-        "ExpressionAttributeNames": {name: NAMES[name] for name in NAMES if name in found},
-        "ExpressionAttributeValues": {name: VALUES[name] for name in VALUES if name in found},
+        "ExpressionAttributeNames": used(expression, NAMES),
+        "ExpressionAttributeValues": used(expression, VALUES),
     }
     return {name: value for name, value in parameters.items() if value}

@@ -236,17 +236,15 @@ def _written(part: _Open) -> _Term:
     for term, (least, most) in zip(part.terms, form.arguments, strict=True):
         if not least <= term.level <= most:
             raise Malformed(f"operator {term.operator} cannot stand in operator {part.operator}")
-    texts = [
-        f"({term.text})" if _needs_parentheses(form, place, term) else term.text
-        for place, term in enumerate(part.terms)
-    ]
+    texts = [f"({term.text})" if _needs_parentheses(form, term) else term.text for term in part.terms]
     return _Term(form.template.format(*texts), form.level, part.operator)
 
 
-def _needs_parentheses(form: _Form, place: int, term: _Term) -> bool:
+def _needs_parentheses(form: _Form, term: _Term) -> bool:
+    """Tell whether a condition's argument must be held together; a chain of ANDs, or of ORs, means what it may."""
     if form.level == _NOT:
         return term.level < _FUNCTION
-    return form.level in {_OR, _AND} and form.template != "{}" and term.level < form.level + place
+    return form.level == _AND and term.level < _AND
 
 
 def _members(terms: Sequence[_Term]) -> _Term:
