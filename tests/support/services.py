@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mangacache.clock import Clock
     from mangacache.redis import Link, Server
 
-PATIENT_S = 5.0
+PATIENT_S = 10.0
 """A machine that is busy with other tests is no outage."""
 
 
@@ -89,7 +89,7 @@ class Host:
         if self._endpoint is None:
             if self.double is None:
                 self.double = MemoryRedis(clock=clock)
-            link: Link = self.double.link(clock=SystemClock())
+            link: Link = self.double.link(clock=SystemClock(), timeout_s=PATIENT_S, connect_timeout_s=PATIENT_S)
         else:
             link = open_link(settings, clock=SystemClock(), random=random.Random(1), telemetry=Telemetry())
         link.admit_with(admit)
