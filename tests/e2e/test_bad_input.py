@@ -49,7 +49,8 @@ def test_an_endpoint_where_nobody_listens_is_given_up_within_the_deadline(mangac
     complaint = one_line(ended.stderr)
     assert complaint.startswith("DynamoDB gave no definite answer to DescribeTable in ")
     assert "(0.3 s)" in complaint
-    assert complaint.endswith("; nothing was done")
+    # Of a try that the deadline cuts off nobody knows how far it came; all others were refused.
+    assert complaint.endswith(("; nothing was done", "; whether it was done is unknown, repeating the call is safe"))
 
 
 async def test_a_server_that_never_answers_is_given_up_within_the_deadline(silent):

@@ -11,11 +11,16 @@ from racing import APPENDS, FAULT_SEEDS, Plan, Race, check_order, check_places, 
 from mangacache import Consistency
 
 
-def _appender(w, seed, *, loss):
-    """Append in two strands, in one and in many, while a third looks on at every level."""
+def _appender(w, seed, *, loss, waits=False):
+    """Append in two strands, in one and in many, while a third looks on at every level.
+
+    Where it `waits`, the first strand stops half-way until it is told to go on.
+    """
     noise = random.Random(seed * 10 + w)
     levels = ["strong", "latest", "session", "eventual"]
     single = [("append", f"w{w}-{i}") for i in range(40)]
+    if waits:
+        single.insert(20, ("wait", None))
     many = [("append_many", [f"w{w}-{i}-{k}" for k in range(noise.randrange(2, 9))]) for i in range(10)]
     reads = [
         ("context", noise.choice(levels)) if noise.random() < 0.7 else ("history", noise.random() < 0.5)
@@ -72,21 +77,36 @@ async def _check_survivors(world, done, others):
 
 @pytest.mark.parametrize("seed", FAULT_SEEDS)
 async def test_three_workers_append_while_another_deletes_and_sessions_begin_again(real_world, seed):
-    """One deleter is killed in the middle of its sweep; requests come up to 0.4 s after their time-out."""
+    """One deleter is killed in the middle of its sweep; requests come up to 0.4 s after their time-out.
+
+    Half of what is appended waits for that death, so that the session begins again; then the other deleter is told.
+    """
     noise = random.Random(seed)
-    appenders = [_appender(w, seed, loss=0.1) for w in range(3)]
+    appenders = [_appender(w, seed, loss=0.1, waits=True) for w in range(3)]
     dies = (("BatchWriteItem", 2, "before"), ("BatchWriteItem", 1, "after"))[seed % 2]
     plans = [*appenders, _deleter(seed, 1, dies=dies), _deleter(seed, 3, loss=0.1)]
-    faults = [(noise.randrange(120, 180), 3, "tell")]
-    faults += [(noise.randrange(first, first + 30), 4, "tell") for first in (180, 210, 240)]
-    race = Race(real_world, plans, faults)
+    follows = [(lambda _, done: done.call == "die", w, "tell") for w in range(3)]
+    begun_again = sorted(noise.randrange(1, 50) for _ in range(3))
+    follows += [(_nth_append_of_a_later_life(nth), 4, "tell") for nth in begun_again]
+    race = Race(real_world, plans, [(noise.randrange(80, 120), 3, "tell")], follows)
     done = await race.run()
     assert race.statuses[3] == -9, "the first deleter dies in its sweep"
     assert outlived(race) == [0] * 4
     deletes = [one for one in done if one.call == "delete" and one.existed]
-    assert deletes, "of those told while the appenders were at it, one at least found something to delete"
+    assert deletes, "the other deleter was told when the session had begun again"
     _check_deletes(done)
     await _check_survivors(real_world, done, max(one.version.incarnation for one in deletes))
+
+
+def _nth_append_of_a_later_life(nth):
+    seen = 0
+
+    def holds(_, done):
+        nonlocal seen
+        seen += done.call in APPENDS and done.version.incarnation > 1
+        return seen >= nth
+
+    return holds
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

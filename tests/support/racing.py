@@ -19,7 +19,7 @@ from mangatest import HANG_GUARD_S
 from mangacache import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from mangatest import World
 
@@ -129,11 +129,20 @@ class Race:
     Args:
         faults: (reports, worker, `kill` | `pause` | `resume` | `tell`): what happens to whom, once so many reports have
             come from all of them together, or sooner if nobody reports.
+        follows: (report, worker, what): what happens to whom, each once, right after the first report of which
+            `report(worker, done)` holds.
     """
 
-    def __init__(self, world: World, plans: Sequence[Plan], faults: Iterable[tuple[int, int, str]] = ()) -> None:
+    def __init__(
+        self,
+        world: World,
+        plans: Sequence[Plan],
+        faults: Iterable[tuple[int, int, str]] = (),
+        follows: Iterable[tuple[Callable[[int, Done], bool], int, str]] = (),
+    ) -> None:
         self._world = world
         self._plans = plans
+        self._follows = list(follows)
         self._faults = sorted(faults, key=lambda fault: fault[0])
         self._heard = 0
         self.racers: list[Racer] = []
@@ -161,8 +170,14 @@ class Race:
 
     async def _listen(self, racer: Racer) -> int:
         while (line := await racer.stdout.readline()).endswith(b"\n"):
-            racer.done.append(Done.read(json.loads(line)))
+            done = Done.read(json.loads(line))
+            racer.done.append(done)
             self._heard += 1
+            worker = self.racers.index(racer)
+            follow = [one for one in self._follows if one[0](worker, done)]
+            self._follows = [one for one in self._follows if one not in follow]
+            for _, index, kind in follow:
+                self.racers[index].fault(kind)
             while self._faults and self._faults[0][0] <= self._heard:
                 self._happen()
         assert racer.process.stdin is not None
