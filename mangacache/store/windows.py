@@ -48,7 +48,7 @@ class Windows:
 
     async def load(self, session_id: str) -> Loaded:
         """Return what `Loader.load` would, in the cheaper way of the two."""
-        if self._reads is not None and self._reads.door.up:
+        if self._reads is not None and self._reads.door.ready():
             loaded = await self._by_number(session_id, self._reads)
             if loaded is not None:
                 return loaded

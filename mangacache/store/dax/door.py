@@ -51,10 +51,14 @@ class DaxDoor:
     def __repr__(self) -> str:
         return f"<DaxDoor {self._breaker}, {self._transport}>"
 
-    @property
-    def up(self) -> bool:
-        """Whether DAX is asked."""
-        return self._breaker.state.phase is Phase.CLOSED
+    def ready(self) -> bool:
+        """Tell whether DAX is to be asked; where it is not and a probe is due, send it on its way."""
+        if self._breaker.state.phase is Phase.CLOSED:
+            return True
+        permit = self._breaker.admit()
+        if permit is not None:
+            self._tasks.start(self._probe(permit), name="probe DAX")
+        return False
 
     async def ask(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return DAX's answer, or None where there is none to be had: DynamoDB is to be asked then.
@@ -62,11 +66,8 @@ class DaxDoor:
         A read whose connection broke is sent once more: a node that was started again shows in this way, and the
         next connection is good. What took its whole time is not, and a write never.
         """
-        permit = self._breaker.admit()
+        permit = self._breaker.admit() if self.ready() else None
         if permit is None:
-            return self._counted(operation, "open")
-        if not self.up:
-            self._tasks.start(self._probe(permit), name="probe DAX")
             return self._counted(operation, "open")
         try:
             return await self._asked(operation, parameters, permit)
@@ -107,7 +108,7 @@ class DaxDoor:
             True where it was done, False where it certainly was not, None where that is open. A condition that did
             not hold is open too: DAX does not say what stands there, and it may be what DAX itself has tried before.
         """
-        permit = self._breaker.admit() if self.up else None
+        permit = self._breaker.admit() if self.ready() else None
         if permit is None:
             self._counted("PutItem", "open")
             return False

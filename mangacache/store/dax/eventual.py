@@ -60,7 +60,7 @@ class Eventual:
             at_least: the reader's token.
             customer_id: whose session it must be.
         """
-        if max_age_s < self._least_age_s or not self._reads.door.up:
+        if max_age_s < self._least_age_s or not self._reads.door.ready():
             return None
         try:
             read = await self._read(session_id)

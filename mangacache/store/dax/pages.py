@@ -66,7 +66,7 @@ class PagesByNumber:
         Where a turn is missing here, or has expired, the page goes on beyond what was asked for: the query knows.
         """
         numbers = numbers_of_page(meta, before=before, after=after, limit=limit)
-        if numbers is None or meta is None or meta.incarnation is None or not self._reads.door.up:
+        if numbers is None or meta is None or meta.incarnation is None or not self._reads.door.ready():
             return None
         items = await self._reads.turns(session_id, meta.incarnation, numbers)
         if len(items) < len(numbers):
