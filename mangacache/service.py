@@ -9,22 +9,26 @@ from typing import TYPE_CHECKING, Final
 
 from mangacache.clock import SystemClock, system_random
 from mangacache.context import NoTier, RedisContexts
-from mangacache.ephemeral import Asker, Connections, Presence, RateLimits, Trending
+from mangacache.ephemeral import Asker, Connections, Events, Locks, Presence, RateLimits, Trending
 from mangacache.errors import Closed, Transient
 from mangacache.model import SessionPage, checked_id
 from mangacache.redis import open_link
-from mangacache.sessions import Session, Sessions, delete
+from mangacache.redis.dialling import Dialler
+from mangacache.redis.subscriptions import Subscriptions
+from mangacache.sessions import Prefetched, Session, Sessions, delete, prefetch
 from mangacache.store import Store, open_transport
 from mangacache.store.dax import open_dax
 from mangacache.store.deletion import Delete
 from mangacache.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from mangacache.clock import Clock, Random
     from mangacache.context import ContextTier
+    from mangacache.ephemeral import EventStream
     from mangacache.redis import Link
+    from mangacache.redis.subscriptions import Dial
     from mangacache.settings import Settings
     from mangacache.store import Transport
 
@@ -46,6 +50,7 @@ class MangaCache:
         tier: ContextTier,
         *,
         link: Link | None,
+        subscriptions: Subscriptions | None,
         settings: Settings,
         clock: Clock,
         random: Random,
@@ -65,6 +70,11 @@ class MangaCache:
         self._rate_limits = RateLimits(asker, settings=settings, clock=clock, random=random, telemetry=telemetry)
         self._presence = Presence(asker, settings=settings)
         self._trending = Trending(asker, clock=clock)
+        self._subscriptions = subscriptions
+        self._events = Events(subscriptions, settings=settings, check=self._check)
+        self._locks = Locks(
+            asker, subscriptions, store, clock=clock, random=random, telemetry=telemetry, check=self._check
+        )
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -111,10 +121,28 @@ class MangaCache:
             await store.schema.verify()
             if link is None and settings.redis_endpoint is not None:
                 link = open_link(settings, clock=clock, random=random, telemetry=telemetry)
+            subscriptions = _subscriptions(link, settings, clock=clock, random=random, telemetry=telemetry)
             tier: ContextTier = NoTier(store.loader.load, store.windows.load, clock=clock)
             if link is not None:
-                tier = RedisContexts(link, store, settings=settings, clock=clock, random=random, telemetry=telemetry)
-            cache = cls(store, tier, link=link, settings=settings, clock=clock, random=random, telemetry=telemetry)
+                tier = RedisContexts(
+                    link,
+                    store,
+                    settings=settings,
+                    clock=clock,
+                    random=random,
+                    telemetry=telemetry,
+                    epoch_changed=subscriptions.anew if subscriptions is not None else None,
+                )
+            cache = cls(
+                store,
+                tier,
+                link=link,
+                subscriptions=subscriptions,
+                settings=settings,
+                clock=clock,
+                random=random,
+                telemetry=telemetry,
+            )
             try:
                 yield cache
             finally:
@@ -127,7 +155,9 @@ class MangaCache:
             Invalid: an id that is none.
         """
         self._check()
-        return Session(self._sessions, session_id, customer_id, limits=self._rate_limits, check=self._check)
+        return Session(
+            self._sessions, session_id, customer_id, limits=self._rate_limits, events=self._events, check=self._check
+        )
 
     def customer(self, customer_id: str) -> Customer:
         """Return a handle on a customer."""
@@ -159,6 +189,34 @@ class MangaCache:
         """Which titles are asked for most."""
         self._check()
         return self._trending
+
+    @property
+    def locks(self) -> Locks:
+        """Who of several workers may summarise a session, or do whatever else one of them is to do."""
+        self._check()
+        return self._locks
+
+    @property
+    def events(self) -> Events:
+        """What happens to sessions, as it happens."""
+        self._check()
+        return self._events
+
+    async def prefetch(self, session_ids: Iterable[str], *, concurrency: int = 16) -> Prefetched:
+        """Load contexts before they are asked for: when a customer connects, before the first message.
+
+        What is in Redis already is validated, what is not is read and put there; this process keeps them too. It is
+        no more than a help: what could not be loaded is counted, and is read when it is asked for.
+
+        Args:
+            session_ids: at most 1,000.
+            concurrency: how many are loaded at once, 1 to 64.
+
+        Raises:
+            Invalid: an argument is none; nothing was done.
+        """
+        self._check()
+        return await prefetch(self._sessions, session_ids, concurrency=concurrency, telemetry=self.telemetry)
 
     async def forget_customer(self, customer_id: str) -> int:
         """Delete every session of a customer, and look again until none is left.
@@ -195,7 +253,10 @@ class MangaCache:
         self._closed = True
         try:
             try:
+                await self._locks.close()
                 await self._rate_limits.close()
+                if self._subscriptions is not None:
+                    await self._subscriptions.close()
             finally:
                 await self._sessions.close()  # and the link
         finally:
@@ -215,6 +276,18 @@ class MangaCache:
             loop = None
         if loop is not self._loop:
             raise Closed("this MangaCache belongs to another event loop: open one in each loop")
+
+
+def _subscriptions(
+    link: Link | None, settings: Settings, *, clock: Clock, random: Random, telemetry: Telemetry
+) -> Subscriptions | None:
+    """Return what listens where the link publishes; None where there is no Redis."""
+    dial: Dial | None = getattr(link, "dial", None)  # a double opens its own
+    if dial is None and link is not None and settings.redis is not None:
+        dial = Dialler(settings, clock=clock)
+    if dial is None:
+        return None
+    return Subscriptions(dial, timeout_s=settings.redis_timeout_s, clock=clock, random=random, telemetry=telemetry)
 
 
 class Customer:
@@ -240,3 +313,16 @@ class Customer:
         now_s = cache._clock.time_s()  # noqa: SLF001
         customers = cache._store.customers  # noqa: SLF001
         return await customers.page(self.id, limit=limit, cursor=cursor, now_s=now_s)
+
+    def events(self, *, limit: int = 256) -> EventStream:
+        """Return the stream of the events of all the customer's sessions; see `Events.customer`."""
+        return self._cache.events.customer(self.id, limit=limit)
+
+    async def prefetch(self, *, sessions: int = 3) -> Prefetched:
+        """Load the contexts of the customer's most recently active sessions; see `MangaCache.prefetch`.
+
+        Args:
+            sessions: how many, 1 to 1,000.
+        """
+        page = await self.sessions(limit=sessions)
+        return await self._cache.prefetch([info.session_id for info in page.sessions])

@@ -30,6 +30,8 @@ from mangacache.store.effects import Load
 from mangacache.tasks import TaskOwner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mangacache.clock import Clock, Random
     from mangacache.model import Version
     from mangacache.redis import Link
@@ -47,6 +49,7 @@ class RedisContexts:
     Args:
         link: the way to Redis; owned, and closed with this.
         store: where strong reads and the epoch come from.
+        epoch_changed: called when another epoch than before has been learned: who publishes may do so elsewhere now.
     """
 
     def __init__(
@@ -58,8 +61,10 @@ class RedisContexts:
         clock: Clock,
         random: Random,
         telemetry: Telemetry,
+        epoch_changed: Callable[[], None] | None = None,
     ) -> None:
         self._link = link
+        self._epoch_changed = epoch_changed
         self._store = store
         self._clock = clock
         self._random = random
@@ -70,7 +75,9 @@ class RedisContexts:
         self._limiter = ReadLimiter(settings.degraded_reads_per_s)
         self._tasks = TaskOwner(on_failure=telemetry.count_survived)
         calls = Calls(settings)
-        self._keeper = EpochKeeper(store.epochs, clock=clock, tasks=self._tasks, telemetry=telemetry, changed=link.drop)
+        self._keeper = EpochKeeper(
+            store.epochs, clock=clock, tasks=self._tasks, telemetry=telemetry, changed=self._drop
+        )
         self._debts = Debts(
             link, self._keeper, calls, settings=settings, clock=clock, tasks=self._tasks, telemetry=telemetry
         )
@@ -81,6 +88,11 @@ class RedisContexts:
 
     def __repr__(self) -> str:
         return f"<RedisContexts over {self._link}, {self._keeper.knowledge}, {self._debts}>"
+
+    def _drop(self) -> None:
+        self._link.drop()
+        if self._epoch_changed is not None:
+            self._epoch_changed()
 
     # Reading
 

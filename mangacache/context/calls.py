@@ -10,7 +10,7 @@ import msgspec
 from mangacache.context.codec import decode_head, decode_turns, encode_head, encode_ring, encode_turn
 from mangacache.context.messages import Busy, Held
 from mangacache.model import WINDOW, Version
-from mangacache.redis.notices import CLOSED, DELETED, customer_channel, notice_tail, session_channel
+from mangacache.redis.notices import CLOSED, DELETED, OWED, customer_channel, notice_tail, session_channel
 from mangacache.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Calls:
 
     def owed(self, session_id: str) -> list[Argument]:
         """Return the same for a version that was not told when it was written: how it came about is forgotten."""
-        return [notice_tail(session_id, 0), session_channel(self._prefix, session_id), ""]
+        return [notice_tail(session_id, 0, OWED), session_channel(self._prefix, session_id), ""]
 
     def fill(self, token: str, snapshot: Snapshot) -> list[Argument]:
         """Return FILL's arguments."""

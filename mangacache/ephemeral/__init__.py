@@ -6,7 +6,10 @@ Redis's failures as this package's errors.
 
 from mangacache.ephemeral.asking import Asker
 from mangacache.ephemeral.connections import Connection, Connections
+from mangacache.ephemeral.events import Event, Events, EventStream
+from mangacache.ephemeral.holding import Held
 from mangacache.ephemeral.limits import Decision, Limit
+from mangacache.ephemeral.locks import Locks
 from mangacache.ephemeral.presence import Presence, PresencePage, Sight
 from mangacache.ephemeral.rate_limits import RateLimits
 from mangacache.ephemeral.trending import Trend, Trending
@@ -16,7 +19,12 @@ __all__ = [
     "Connection",
     "Connections",
     "Decision",
+    "Event",
+    "EventStream",
+    "Events",
+    "Held",
     "Limit",
+    "Locks",
     "Presence",
     "PresencePage",
     "RateLimits",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CLOSED: Final = "closed"
 DELETED: Final = "deleted"
+OWED: Final = "owed"
 
 
 class Notice(msgspec.Struct, frozen=True, gc=False):
@@ -26,7 +27,8 @@ class Notice(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         version: which.
         turns: how many turns up to the version's number are told of: they follow each other without a hole.
-        mark: `CLOSED` where the change of META closed the session, `DELETED` where a delete did, else empty.
+        mark: `CLOSED` where the change of META closed the session, `DELETED` where a delete did, `OWED` where Redis was
+            away at the time, so that nothing but the version is known any more; else empty.
     """
 
     session_id: str

@@ -215,6 +215,10 @@ class Subscriptions:
         for ear in tuple(self._ears.values()):
             ear.abort(why)
 
+    def anew(self) -> None:
+        """See `drop`: the cache's epoch has changed, so there may be another primary."""
+        self.drop("the cache's epoch has changed: another primary, or writes that could not be told")
+
     async def close(self) -> None:
         """End everything; consumers hear `Closed`."""
         self._closed = True

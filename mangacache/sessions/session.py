@@ -28,7 +28,7 @@ from mangacache.store.items import META_NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from mangacache.ephemeral import Limit, RateLimits
+    from mangacache.ephemeral import Events, EventStream, Limit, RateLimits
     from mangacache.model import Attribute
     from mangacache.sessions.registry import Sessions
     from mangacache.store.effects import Draft, Stamp
@@ -42,7 +42,7 @@ class Session:
         customer_id: whose it is; stored when the session begins, checked against what is stored afterwards.
     """
 
-    __slots__ = ("_check", "_limits", "_sessions", "customer_id", "id")
+    __slots__ = ("_check", "_events", "_limits", "_sessions", "customer_id", "id")
 
     def __init__(
         self,
@@ -51,10 +51,12 @@ class Session:
         customer_id: str | None,
         *,
         limits: RateLimits,
+        events: Events,
         check: Callable[[], None],
     ) -> None:
         self._sessions = sessions
         self._limits = limits
+        self._events = events
         self._check = check
         self.id = checked_id(session_id, what="session id")
         self.customer_id = checked_id(customer_id, what="customer id") if customer_id is not None else None
@@ -255,6 +257,10 @@ class Session:
 
     async def _change(self, decision: Update) -> Updated:
         return cast("Updated", await self._sessions.write(self.id, lambda known, _: decision.steps(known)))
+
+    def events(self, *, after: Version | str | None = None, limit: int = 256) -> EventStream:
+        """Return the stream of what happens to this session; see `Events.session`."""
+        return self._events.session(self.id, after=after, limit=limit)
 
     async def delete(self) -> Deleted:
         """Delete the session: nothing of it is returned by any call any more; it may begin again.

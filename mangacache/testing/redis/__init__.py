@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mangacache.testing.redis.locks
 import mangacache.testing.redis.services  # noqa: F401 - what it knows beside the context's scripts
 from mangacache.testing.redis.double import MemoryLink, MemoryRedis
 from mangacache.testing.redis.faults import LinkFaults

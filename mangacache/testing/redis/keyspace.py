@@ -87,6 +87,15 @@ class Keyspace:
                 raise NotImplementedError(f"HSET of {key}: field {field} without a value")
             kept[str(field).encode()] = value if isinstance(value, bytes) else str(value).encode()
 
+    def hdel(self, key: str, *fields: str) -> None:
+        """Delete fields; a hash without any is no key."""
+        self._check_writable()
+        kept = self._live(key)
+        for field in fields:
+            kept.pop(field.encode(), None)
+        if not kept and key in self._hashes:
+            self._drop(key)
+
     def value(self, key: str) -> Any:
         """Return what is kept under a key, itself and not a copy; None where there is nothing."""
         self._expire(key)
