@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("file", nargs="?", type=Path, default=SAMPLE, help="recorded chats; without it a sample")
     _add_local_options(demo)
     _add_replay_options(demo)
+    demo.add_argument("--dax", action="store_true", help="put a DAX emulator in front: two nodes, one 1 s behind")
     demo.set_defaults(run=_demo)
 
     again = commands.add_parser("replay", help="replay recorded chats through the servers that are configured")
@@ -154,7 +155,8 @@ def _add_replay_options(parser: argparse.ArgumentParser) -> None:
 
 async def _demo(arguments: argparse.Namespace) -> int:
     options = _options(arguments, prefix="")
-    async with _open_local(arguments, redis=not arguments.no_redis) as stack:
+    nodes = ("--nodes", "2", "--lag", "1")
+    async with _open_local(arguments, redis=not arguments.no_redis, dax=arguments.dax, dax_options=nodes) as stack:
         os.environ.update(stack.environment())  # this process and its workers: a command, not the library
         settings = Settings.from_env()
         print(f"DynamoDB: {stack.engine.meaning}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections import Counter
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from time import perf_counter
@@ -80,6 +81,7 @@ class Tally(msgspec.Struct, frozen=True):
         steady: the same without what first messages caused.
         round_trips: to Redis, without first messages.
         commit_bytes, turn_bytes, turns: of COMMIT commands, of the encoded turns in them, and how many these are.
+        dax: requests that DAX was to answer, by what became of them.
     """
 
     requests: dict[str, int] = {}
@@ -88,6 +90,7 @@ class Tally(msgspec.Struct, frozen=True):
     commit_bytes: int = 0
     turn_bytes: int = 0
     turns: int = 0
+    dax: dict[str, int] = {}
 
 
 class Conditions(msgspec.Struct, frozen=True):
@@ -180,10 +183,24 @@ class Performer:
 
     def tally(self) -> Tally:
         """Return what has been sent so far."""
-        requests, steady = dict(self._counts.requests), dict(self._counts.steady)
+        tally = Tally(dict(self._counts.requests), dict(self._counts.steady), dax=self._asked_of_dax())
         if (link := self._link) is None:
-            return Tally(requests, steady)
-        return Tally(requests, steady, link.round_trips.total(), link.commit_bytes, link.turn_bytes, link.turns)
+            return tally
+        return msgspec.structs.replace(
+            tally,
+            round_trips=link.round_trips.total(),
+            commit_bytes=link.commit_bytes,
+            turn_bytes=link.turn_bytes,
+            turns=link.turns,
+        )
+
+    def _asked_of_dax(self) -> dict[str, int]:
+        outcomes: Counter[str] = Counter()
+        for metric in self._cache.telemetry.dax_requests.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_total"):
+                    outcomes[sample.labels["outcome"]] += int(sample.value)
+        return dict(outcomes)
 
 
 async def _append(session: Session, batch: Sequence[NewTurn]) -> tuple[Appended, ...]:

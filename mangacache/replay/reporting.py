@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _READS = ("GetItem", "Query", "BatchGetItem")
 _WRITES = ("PutItem", "TransactWriteItems", "BatchWriteItem", "DeleteItem")
-_PACKAGES = ("mangacache", "aioboto3", "aiobotocore", "redis", "hiredis", "msgspec", "uvloop")
+_PACKAGES = ("mangacache", "aioboto3", "aiobotocore", "amazon-dax-client", "redis", "hiredis", "msgspec", "uvloop")
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -56,10 +56,12 @@ def report(
     """Return a replay's figures. Figures a message and hit ratios leave each session's first message out."""
     requests: Counter[str] = Counter()
     steady: Counter[str] = Counter()
+    dax: Counter[str] = Counter()
     tallies = list(tallies)
     for tally in tallies:
         requests.update(tally.requests)
         steady.update(tally.steady)
+        dax.update(tally.dax)
     messages = max(observed.steady_messages, 1)
     turns = max(sum(tally.turns for tally in tallies), 1)
     hits = {tier: observed.sources.get(tier, 0) / messages for tier in ("memory", "redis")}
@@ -92,6 +94,11 @@ def report(
             "round_trips_per_message": round(sum(tally.round_trips for tally in tallies) / messages, 4),
             "bytes_per_append": round(sum(tally.commit_bytes for tally in tallies) / turns, 1),
             "encoded_turn_bytes": round(sum(tally.turn_bytes for tally in tallies) / turns, 1),
+        },
+        "dax": {
+            "contexts_per_message": round(observed.sources.get("dax", 0) / messages, 4),
+            "answered": dax["answered"],
+            "not_answered": dax.total() - dax["answered"],
         },
         "degraded_messages": observed.degraded,
         "repeated_calls": observed.repeats,
