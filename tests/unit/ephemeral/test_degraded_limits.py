@@ -1,4 +1,4 @@
-"""What rate limits do while Redis is away: each worker its own share, warm, or nothing; and how much that lets through."""
+"""What rate limits do while Redis is away: each worker has its share, warm, or nothing; and what that lets through."""
 
 from __future__ import annotations
 
