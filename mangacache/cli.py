@@ -116,6 +116,7 @@ def _add_dax_options(parser: argparse.ArgumentParser) -> None:
     like.add_argument("--item-memory", metavar="SIZE", help="of the item cache, if not half; 0 turns it off")
     like.add_argument("--query-memory", metavar="SIZE", help="of the query cache, if not half; 0 turns it off")
     like.add_argument("--lag", type=float, default=0.0, metavar="S", help="seconds until the other nodes know (0)")
+    like.add_argument("--lists", type=Path, metavar="FILE", help="keep attribute lists there over restarts")
     safe = parser.add_argument_group("TLS and signatures")
     safe.add_argument("--certificate", type=Path, metavar="PEM", help="with --key: speak TLS")
     safe.add_argument("--key", type=Path, metavar="PEM", help="the certificate's key")

@@ -1,15 +1,16 @@
 """The numbers that stand for lists of attribute names on DAX's wire, each of them for ever the same list's.
 
-A client asks once for the number of a list, and for the list of a number, and keeps both for as long as it knows the
-node, without ever asking again. So a server that was restarted with an empty register, and counts anew, gives a number
-away that clients still hold for another list: they then write one attribute's value under another's name, and nobody
-is told. Seen with the real client.
+A client asks once for the number of a list, and for the list of a number, and keeps both without ever asking again,
+through any outage (the Python client 2.1.0 keeps them as long as the node's address is in the cluster). So a server
+that was restarted with an empty register, and counts anew, gives a number away that clients still hold for another
+list: they then write one attribute's value under another's name, and nobody is told. Seen with the real client.
 
 Here a number is made of its list: the leading 62 bits of a hash over the names. Whoever gives it out, after any
 restart and on any node, gives it to this list and no other; and a number that nobody has asked for yet is unknown,
-which is an error and never a guess. (A counter with a random epoch would be as safe; but after a restart it would not
-know again what clients still send, while this does as soon as one client has asked for the list.) Of a hundred thousand
-lists, two have the same number once in a billion; the second of them is then refused.
+which is an error and never a guess. A counter with a random epoch would be as safe, but after a restart all that
+clients still hold would be lost; these numbers are right again as soon as one client has asked for the list, and a
+register kept in a file knows them at once. Of a hundred thousand lists, two have the same number once in a billion
+times; the second of them is then refused.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from mangacache.errors import Invalid, NotFound, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 EMPTY: Final = 1
 """The list without names, by agreement; clients never ask for it."""
@@ -35,13 +39,20 @@ class AttributeLists:
     """The lists that were asked for so far; one for all nodes of a cluster, and not lost when one of them dies.
 
     Args:
+        file: where they are kept over restarts, a list a line; None forgets them.
         limit: how many there may be; each stays for ever, since a client may come back with its number.
+
+    Raises:
+        Invalid: the file cannot be read, or is another one's.
     """
 
-    def __init__(self, *, limit: int = MAX_LISTS) -> None:
+    def __init__(self, *, file: Path | None = None, limit: int = MAX_LISTS) -> None:
+        self._file = file
         self._limit = limit
         self._names: dict[int, tuple[str, ...]] = {EMPTY: ()}
         self._ids: dict[tuple[str, ...], int] = {(): EMPTY}
+        for names in _kept(file) if file is not None else ():
+            self._learn(tuple(names))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -61,11 +72,17 @@ class AttributeLists:
             raise Invalid(f"a list of attribute names of more than {MAX_NAMES_BYTES} bytes belongs to no item")
         if len(self._ids) >= self._limit:
             raise Rejected(f"more than {self._limit} different lists of attribute names")
-        number = _number(key)
-        if number in self._names:
+        number = self._learn(key)
+        if self._file is not None:
+            with self._file.open("ab") as kept:
+                kept.write(msgspec.json.encode(key) + b"\n")
+        return number
+
+    def _learn(self, names: tuple[str, ...]) -> int:
+        number = _number(names)
+        if self._names.setdefault(number, names) != names:
             raise Rejected("two lists of attribute names have the same number")
-        self._names[number] = key
-        self._ids[key] = number
+        self._ids[names] = number
         return number
 
     def names_of(self, number: int) -> tuple[str, ...]:
@@ -77,10 +94,23 @@ class AttributeLists:
         names = self._names.get(number)
         if names is None:
             raise NotFound(
-                f"attribute list {number} is not known here: the emulator was restarted after the client asked for it; "
-                "the client finds that out by itself within seconds, or make a new one"
+                f"attribute list {number} is not known here: the emulator was restarted since the client asked for it; "
+                "make a new client, or have the emulator keep its lists in a file (--lists)"
             )
         return names
+
+
+def _kept(file: Path) -> list[list[str]]:
+    """Return what a file keeps; a last line that was cut off was never answered with, and is left out."""
+    try:
+        file.open("ab").close()
+        lines = file.read_bytes().splitlines(keepends=True)
+        whole = [msgspec.json.decode(line, type=list[str]) for line in lines if line.endswith(b"\n")]
+        if len(whole) < len(lines):
+            file.write_bytes(b"".join(lines[: len(whole)]))
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Invalid(f"{file} cannot be used as a file of attribute lists ({error}): name another") from error
+    return whole
 
 
 def _number(names: tuple[str, ...]) -> int:

@@ -39,6 +39,7 @@ def options_of(arguments: argparse.Namespace, environment: Mapping[str, str]) ->
         advertise=arguments.advertise,
         certificate=arguments.certificate,
         key=arguments.key,
+        lists=arguments.lists,
         secrets=_secrets(environment) if arguments.check_signatures else None,
     )
 

@@ -54,6 +54,16 @@ class Connection(asyncio.Protocol):
             raise AssertionError("not connected yet")
         return self._transport
 
+    @property
+    def stalled(self) -> bool:
+        """Whether its reader is behind: nothing is answered meanwhile."""
+        return self._full
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds: replies that are not taken yet, and requests not answered."""
+        return self.transport.get_write_buffer_size() + self._reader.buffered
+
     def abort(self, reason: str | None = None) -> None:
         """End it at once; with a reason, it is logged and counted."""
         if self.transport.is_closing():

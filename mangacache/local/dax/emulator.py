@@ -68,7 +68,7 @@ class DaxEmulator:
         self.cluster = Cluster(options.cluster(), clock=clock, random=random)
         self.plans = DaxFaults(self.cluster)
         self._tables = Tables(clock)
-        self._lists = AttributeLists()
+        self._lists = AttributeLists(file=options.lists)
         serving = Serving(self.cluster, self._tables, clock, whole=True)
         self._door = serving.door
         self.answering = Answering(
@@ -78,7 +78,6 @@ class DaxEmulator:
         self.servers: list[NodeServer] = []
         self.fault_port: FaultPort | None = None
         self._address = address
-        # Another at each start: when it changes, clients forget what they know of nodes, attribute lists too.
         self._session = random.getrandbits(_SESSION_BITS)
         self._began_s = clock.monotonic_s()
 
@@ -181,7 +180,7 @@ class DaxEmulator:
             "node": node.number,
             "port": server.port,
             "alive": node.alive,
-            "connections": server.connections,
+            **server.load(),
             "ended": dict(server.refusals),
             "cut_off": server.cut_off,
             "items": _cache_status(node.items),

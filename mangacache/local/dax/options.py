@@ -54,6 +54,7 @@ class EmulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
         secrets: the secret of each access key that may come in; None lets everybody in.
         credentials: access key and secret for DynamoDB; None takes what the AWS tools would.
         max_connections: to each node.
+        lists: a file that keeps the attribute lists over restarts, so that clients made before one may go on writing.
     """
 
     dynamodb_endpoint: str | None = None
@@ -75,6 +76,7 @@ class EmulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     secrets: Mapping[str, str] | None = None
     credentials: tuple[str, str] | None = None
     max_connections: int = 4096
+    lists: Path | None = None
 
     def __post_init__(self) -> None:
         for port in (*self.ports(), self.fault_port or 0):

@@ -25,7 +25,7 @@ def dax_process(
 
     Args:
         dynamodb_endpoint: where the tables are.
-        folder: where its log goes.
+        folder: where its log goes, and what it has to know again after a restart.
         port: of the first node; None takes a free one.
         fault_port: None takes a free one.
         options: further arguments of `mangacache dax-emulator`.
@@ -38,6 +38,7 @@ def dax_process(
             *(sys.executable, "-m", "mangacache.cli", "dax-emulator"),
             *("--dynamodb-endpoint", dynamodb_endpoint),
             *places,
+            *("--lists", str(folder / "dax.lists")),
             *options,
         ]
 

@@ -87,10 +87,13 @@ class NodeServer:
         for connection in tuple(self._connections):
             connection.abort()
 
-    @property
-    def connections(self) -> int:
-        """How many are open."""
-        return len(self._connections)
+    def load(self) -> dict[str, int]:
+        """Return how many connections are open, how many of them have slow readers, and what all of them hold."""
+        return {
+            "connections": len(self._connections),
+            "stalled": sum(connection.stalled for connection in self._connections),
+            "held_bytes": sum(connection.held_bytes for connection in self._connections),
+        }
 
     # For its connections
 
