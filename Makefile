@@ -34,7 +34,8 @@ check: setup ## Lint, format and types
 
 faults: setup ## Break everything on real processes, long (FAULT_OPERATIONS, FAULT_SEEDS change how long)
 	@FAULT_OPERATIONS=$${FAULT_OPERATIONS:-50000} CALM_OPERATIONS=$${CALM_OPERATIONS:-300000} \
-	  FAULT_SEEDS=$${FAULT_SEEDS:-25} CANCELLED_CALLS=$${CANCELLED_CALLS:-100000} $(BIN)/python -m pytest -s tests/faults $(ARGS)
+	  FAULT_SEEDS=$${FAULT_SEEDS:-25} CANCELLED_CALLS=$${CANCELLED_CALLS:-100000} RATE_ARRIVALS=$${RATE_ARRIVALS:-1000000} \
+	  $(BIN)/python -m pytest -s tests/faults $(ARGS)
 
 bench: setup ## Measure (short form: make bench ARGS=--quick)
 	@$(BIN)/python bench/chat.py $(ARGS)
