@@ -62,13 +62,14 @@ class Wire:
         self.calls: list[Call] = []
         self.taken: list[Any] = []
         self.sent = bytearray()
-        self._cut = cut
         self.reader = Reader()
+        self._cut = cut
         self._replies = bytearray()
         self.family = socket.AF_INET
 
     def client(self) -> DaxClient:
-        """Return the real client's part that talks to one node."""
+        """Return the real client's part that talks to one node, on a connection of its own."""
+        self.reader = Reader()
         credentials = SimpleNamespace(access_key="AKID", secret_key="x", token=None)  # noqa: S106 - nobody checks it
         tube = Tube(self, _SessionVersion(), lambda: credentials, "eu-west-1")
         return DaxClient(_Pool(tube))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from amazondax.CborSExprGenerator import encode_expressions
-from amazondax.DaxCborDecoder import DaxCborDecoder
-from amazondax.DaxCborTypes import DocumentPathOrdinal
-from daxvalues import NAMES, VALUES, conditions, patient, same, updates, used
+from daxtrees import compiled, flat, objects
+from daxvalues import VALUES, conditions, patient, same, updates
 from hypothesis import given
 
 from mangacache.local.dax.cbor import array, head, integer, text
@@ -18,47 +16,6 @@ from mangacache.local.dax.limits import Limits, Malformed
 
 SAFE = re.compile(r"(?:#n\d+|:v\d+|\[\d+\]|[a-z_]+(?=\()|AND|OR|NOT|BETWEEN|IN|SET|ADD|DELETE|REMOVE|[-+<>=(),. ])*")
 CONDITION_KINDS = ("ConditionExpression", "KeyConditionExpression", "FilterExpression")
-
-
-def compiled(kind, expression, names=None, values=None):
-    """Return what the real client makes of an expression."""
-    places = [
-        "ConditionExpression",
-        "KeyConditionExpression",
-        "FilterExpression",
-        "UpdateExpression",
-        "ProjectionExpression",
-    ]
-    given_ = [expression if place == kind else None for place in places]
-    names = used(expression, NAMES) if names is None else names
-    values = used(expression, VALUES) if values is None else values
-    result = encode_expressions(*given_, names, values)
-    return bytes(getattr(result, kind.removesuffix("Expression")))
-
-
-def objects(octets):
-    """Return what the real client's decoder reads."""
-    left = [octets]
-
-    def more(buffer, _):
-        data = left.pop() if left else b""
-        buffer += data
-        return len(data)
-
-    return DaxCborDecoder(more).decode_object()
-
-
-def flat(tree):
-    """Return a tree in which chains of AND, or of OR, are one operator: how they nest makes no difference."""
-    if isinstance(tree, DocumentPathOrdinal):
-        return f"[{tree.ordinal}]"
-    if not isinstance(tree, list):
-        return repr(tree)
-    parts = [flat(part) for part in tree]
-    if len(tree) == 3 and repr(tree[0]) in {"6", "7"} and isinstance(tree[1], list):
-        sides = [side[1:] if side[0] == parts[0] else [side] for side in parts[1:]]
-        return [parts[0], *sides[0], *sides[1]]
-    return parts
 
 
 @patient
