@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from mangacache.context.knowledge import POLL_EVERY_S, EpochKnowledge, Standing
+from mangacache.context.primaries import Primary
 from mangacache.errors import Closed, MangaCacheError, Transient
 
 if TYPE_CHECKING:
@@ -134,37 +135,39 @@ class EpochKeeper:
     async def admit(self, server: Server) -> int:
         """Return the epoch under which a new connection may be used (R6).
 
-        The server's identity is compared with the item's; where it is another one, the epoch is raised. Where the item
-        cannot be read, the primary that was last known is admitted, and `standing` says that the epoch is unsure.
+        The server is looked for in the item; where another one stands there for what it keeps, the epoch is raised.
+        Where the item cannot be read, a primary that was last known is admitted, and `standing` says that the epoch is
+        unsure.
 
         Raises:
             Transient: the server is no primary, or the epoch cannot be read.
         """
-        identity = _identity(await server.info())
+        primary = Primary.of(await server.info())
         known = self.knowledge.record
         if self.knowledge.standing(self._clock.monotonic_s()) is Standing.UNSURE:
             try:
                 await self.refresh()
             except MangaCacheError:
-                if known is None or known.identity != identity:
+                if known is None or not primary.is_in(known.identity):
                     raise
                 # While DynamoDB is away this primary still is the one last known: what it answers is stale (R7).
         known = self.knowledge.record
-        if known is not None and known.identity == identity:
+        if known is not None and primary.is_in(known.identity):
             return known.epoch
         for _ in range(_MAX_RAISES):
             await self.refresh()
             known = self.knowledge.record
             if known is None:
                 raise AssertionError("a read without a record")
-            if known.identity == identity:
+            if primary.is_in(known.identity):
                 return known.epoch
-            if not known.identity:
-                await self._epochs.name(identity, epoch=known.epoch)
+            noted = primary.noted_in(known.identity)
+            if primary.follows(known.identity):
+                await self._epochs.name(noted, epoch=known.epoch, before=known.identity)
             else:
                 self._telemetry.log.warning("epoch_raised", epoch=known.epoch + 1, why="another primary of Redis")
                 self._telemetry.cache_events.labels("epoch_raised").inc()
-                await self._epochs.raise_(known.epoch, identity=identity)
+                await self._epochs.raise_(known.epoch, identity=noted)
         raise Transient("workers keep meeting different primaries of Redis: the cache's epoch does not settle")
 
     async def raise_unheard(self) -> None:
@@ -184,13 +187,3 @@ class EpochKeeper:
         self._telemetry.cache_events.labels("epoch_raised").inc()
         while self.epoch <= known.epoch:
             await self.refresh()
-
-
-def _identity(info: dict[str, str]) -> str:
-    """Return what tells this primary, at this time of its life, from every other one."""
-    if info.get("role") != "master":
-        raise Transient(f"Redis answers as {info.get('role', 'nothing known')}, not as a primary")
-    parts = [info[name] for name in ("run_id", "master_replid") if info.get(name)]
-    if not parts:
-        raise Transient("Redis does not tell its run_id (INFO server): its identity cannot be checked")
-    return "/".join(parts)

@@ -16,10 +16,12 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     BusyLoadingError,
     ClusterDownError,
     InvalidResponse,
     MasterDownError,
+    MovedError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
@@ -30,10 +32,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from mangacache.redis.link import LinkLost, ScriptFailed
+from mangacache.redis.dialing import Dialer
+from mangacache.redis.link import LinkLost, Redirected, ScriptFailed
+from mangacache.redis.pipeline import own_slots, parsed_info
 from mangacache.redis.pool import PooledLink
 from mangacache.redis.reconnecting import said
-from mangacache.redis.tls import tls_context
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,17 +55,32 @@ _END_WITHIN_S: Final = 1.0
 class RedisPyLink(PooledLink):
     """A `Link` by redis-py: as many connections as commands are under way, up to a bound.
 
+    Args:
+        settings: where Redis is, the bound, and the time-outs.
+        clock: deadlines, and the pauses between tries to reconnect.
+        random: their jitter.
+        telemetry: counts, and says when Redis is lost and reached again.
+        dialer: what connections share; its own by default.
+        address: another node than the one that the settings name.
+
     Raises:
-        Invalid: `redis_ca_file` cannot be used.
+        Invalid: `redis_ca_file` cannot be used, or the login's settings do not go together.
     """
 
-    def __init__(self, settings: Settings, *, clock: Clock, random: Random, telemetry: Telemetry) -> None:
-        address = settings.redis
-        if address is None:
-            raise AssertionError("a link without an address")
-        self._connector = _Connector(address, settings, clock=clock)
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        random: Random,
+        telemetry: Telemetry,
+        dialer: Dialer | None = None,
+        address: RedisAddress | None = None,
+    ) -> None:
+        dialer = dialer if dialer is not None else Dialer(settings, clock=clock)
+        self._connector = _Connector(address if address is not None else dialer.address, dialer, settings, clock=clock)
         super().__init__(
-            address,
+            self._connector.address,
             self._connector.connect,
             connections=settings.redis_connections,
             connect_timeout_s=settings.connect_timeout_s,
@@ -70,25 +88,24 @@ class RedisPyLink(PooledLink):
             clock=clock,
             random=random,
             telemetry=telemetry,
+            renew_every_s=dialer.renew_every_s,
         )
 
 
 class _Connector:
     """Opens connections, and holds what they share."""
 
-    def __init__(self, address: RedisAddress, settings: Settings, *, clock: Clock) -> None:
-        self._address = address
+    def __init__(self, address: RedisAddress, dialer: Dialer, settings: Settings, *, clock: Clock) -> None:
+        self.address = address
+        self._dialer = dialer
         self._clock = clock
-        self._tls = tls_context(settings.redis_ca_file) if address.tls else None
         self._options: dict[str, Any] = {
             "db": address.db,
-            "username": address.username,
-            "password": address.password,
             "socket_timeout": None,
             "socket_connect_timeout": settings.connect_timeout_s,
             "retry": Retry(NoBackoff(), 0),
             "driver_info": None,
-            "protocol": 2,
+            "protocol": 3,
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
 
@@ -98,7 +115,7 @@ class _Connector:
         Raises:
             LinkLost: it cannot be done.
         """
-        line = _RedisPyLine(self._made(), clock=self._clock)
+        line = _RedisPyLine(self._made(*await self._dialer.login()), clock=self._clock)
         try:
             await line.open()
         except (*_LOST, RedisError) as error:
@@ -109,14 +126,15 @@ class _Connector:
             raise
         return line
 
-    def _made(self) -> AbstractConnection:
-        address = self._address
+    def _made(self, username: str | None, password: str | None) -> AbstractConnection:
+        address = self.address
+        options = {**self._options, "username": username, "password": password}
         if address.unix_path is not None:
-            return UnixDomainSocketConnection(path=address.unix_path, **self._options)
-        if self._tls is None:
-            return Connection(host=address.host, port=address.port, **self._options)
-        secured = SSLConnection(host=address.host, port=address.port, **self._options)
-        secured.ssl_context.context = self._tls
+            return UnixDomainSocketConnection(path=address.unix_path, **options)
+        if self._dialer.tls is None:
+            return Connection(host=address.host, port=address.port, **options)
+        secured = SSLConnection(host=address.host, port=address.port, **options)
+        secured.ssl_context.context = self._dialer.tls
         return secured
 
 
@@ -140,10 +158,12 @@ class _RedisPyLine:
     async def info(self) -> dict[str, str]:
         """See `Server`."""
         text = b""
-        for section in ("server", "replication"):
+        for section in ("server", "replication", "cluster"):
             text += await self._call("info", "INFO", section)
-        lines = text.decode(errors="replace").splitlines()
-        return dict(line.split(":", 1) for line in lines if ":" in line)
+        found = parsed_info(text)
+        if found.get("cluster_enabled") == "1":
+            found["cluster_slots"] = own_slots(await self._call("info", "CLUSTER", "NODES"))
+        return found
 
     async def run(
         self, script: Script, key: str, arguments: Sequence[Argument], *, more_keys: Sequence[str] = ()
@@ -169,6 +189,9 @@ class _RedisPyLine:
             return await self._connection.read_response(disable_decoding=True)
         except NoScriptError:
             raise
+        except AskError as error:  # MOVED too, by inheritance
+            ask = not isinstance(error, MovedError)
+            raise Redirected(f"{what}: {said(error)}", host=error.host, port=error.port, ask=ask) from error
         except _NOT_NOW as error:
             raise LinkLost(f"{what}: {said(error)}", sent=False) from error
         except ResponseError as error:

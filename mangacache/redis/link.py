@@ -42,6 +42,31 @@ class LinkLost(Exception):
         self.broke = broke
 
 
+class Redirected(LinkLost):
+    """In a cluster, another node has the key; nothing was done.
+
+    Attributes:
+        host: of that node; empty: the one that was asked.
+        port: of that node.
+        ask: whether only this command is to go there, since the key's slot is on its way.
+    """
+
+    def __init__(self, message: str, *, host: str, port: int, ask: bool) -> None:
+        super().__init__(message, sent=False)
+        self.host = host
+        self.port = port
+        self.ask = ask
+
+    @classmethod
+    def by(cls, what: str, refusal: str) -> Self | None:
+        """Return what a refusal says, None where it is another one: `MOVED 3999 127.0.0.1:6381`."""
+        kind, _, rest = refusal.partition(" ")
+        if kind not in {"MOVED", "ASK"}:
+            return None
+        host, _, port = rest.rpartition(" ")[2].rpartition(":")
+        return cls(f"{what}: {refusal}", host=host.strip("[]"), port=int(port), ask=kind == "ASK")
+
+
 class Moved(Exception):
     """The command was meant for connections admitted under another tag; nothing was sent."""
 
@@ -54,7 +79,10 @@ class Server(Protocol):
     """A connection that has just been opened, as `Admission` sees it."""
 
     async def info(self) -> dict[str, str]:
-        """Return the server's INFO, sections `server` and `replication`."""
+        """Return the server's INFO, sections `server`, `replication` and `cluster`.
+
+        In a cluster `cluster_slots` is added: the slots that it says are its own, `0-5460,7000`.
+        """
 
     async def run(
         self, script: Script, key: str, arguments: Sequence[Argument], *, more_keys: Sequence[str] = ()
@@ -72,8 +100,21 @@ An error refuses the connection: it is closed, and the link tries again later.
 """
 
 
+class Changes(Protocol):
+    """Whom a link tells that what was read over it with `watch` may not be current any more."""
+
+    def changed(self, key: str) -> None:
+        """Learn that another client has written a key since it was read, or that the server forgot it."""
+
+    def lost(self) -> None:
+        """Learn that nothing more is heard of what was read before: the connection is gone."""
+
+
 class Link(Protocol):
-    """A way to one Redis."""
+    """A way to one Redis, or to all nodes of a cluster."""
+
+    def watch_with(self, changes: Changes) -> None:
+        """Have changes told of what is read with `watch` from now on; a link that cannot says nothing."""
 
     def admit_with(self, admission: Admission) -> None:
         """Have every connection looked at that is opened from now on."""
@@ -91,6 +132,7 @@ class Link(Protocol):
         more_keys: Sequence[str] = (),
         tag: int | None = None,
         repeatable: bool = False,
+        watch: bool = False,
     ) -> Any:
         """Run a script, and return its reply; texts are bytes.
 
@@ -102,6 +144,7 @@ class Link(Protocol):
             tag: under which the connection must have been admitted; None: under whichever.
             repeatable: whether it may be carried out twice. Only then it is sent again, once, where the connection
                 broke before the reply; a reply that is late is not waited for twice.
+            watch: whether to be told when another client writes a key that the script has read.
 
         Raises:
             LinkLost: no answer in time, or no connection.

@@ -15,47 +15,65 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hiredis import ReplyError
 
-from mangacache.redis.link import LinkLost, Moved, ScriptFailed
-from mangacache.redis.pipeline import MOST_WAITING, PipelinedLine, Unheard, forgotten, heard
+from mangacache.redis.dialing import Dialer
+from mangacache.redis.link import LinkLost, Moved, Redirected, ScriptFailed
+from mangacache.redis.pipeline import ASKING, MOST_WAITING, WATCH, PipelinedLine, Unheard, forgotten, heard
 from mangacache.redis.reconnecting import Lent, ReconnectingLink, said
-from mangacache.redis.tls import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
     from mangacache.clock import Clock, Random
-    from mangacache.redis.link import Argument, Script
-    from mangacache.settings import Settings
+    from mangacache.redis.link import Argument, Changes, Script
+    from mangacache.settings import RedisAddress, Settings
     from mangacache.telemetry import Telemetry
 
 _LOOKS: Final = 4  # in the time that a call has
 _MOST_DROPS: Final = 16
+_STAYS: Final = ("TRYAGAIN ", "CLUSTERDOWN ")
+"""Refusals that another connection to the same server would hear as well."""
 
 
 class MultiplexedLink(ReconnectingLink[PipelinedLine]):
     """A `Link` over one connection; while it is replaced, the one before hears out what was sent on it.
 
+    Args:
+        settings: where Redis is, and the time-outs.
+        clock: deadlines, and the pauses between tries to reconnect.
+        random: their jitter.
+        telemetry: counts, and says when Redis is lost and reached again.
+        dialer: opens the connections; its own by default.
+        address: another node than the one that the settings name.
+
     Raises:
-        Invalid: `redis_ca_file` cannot be used.
+        Invalid: `redis_ca_file` cannot be used, or the login's settings do not go together.
     """
 
-    def __init__(self, settings: Settings, *, clock: Clock, random: Random, telemetry: Telemetry) -> None:
-        address = settings.redis
-        if address is None:
-            raise AssertionError("a link without an address")
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        random: Random,
+        telemetry: Telemetry,
+        dialer: Dialer | None = None,
+        address: RedisAddress | None = None,
+    ) -> None:
+        self._dialer = dialer if dialer is not None else Dialer(settings, clock=clock)
+        self._to = address if address is not None else self._dialer.address
         super().__init__(
-            address,
+            self._to,
             self._dial,
             connect_timeout_s=settings.connect_timeout_s,
             timeout_s=settings.redis_timeout_s,
             clock=clock,
             random=random,
             telemetry=telemetry,
+            renew_every_s=self._dialer.renew_every_s,
         )
-        self._to = address
-        self._tls = tls_context(settings.redis_ca_file) if address.tls else None
-        self._lines: set[PipelinedLine] = set()
+        self._changes: Changes | None = None
+        self._lines: dict[PipelinedLine, None] = {}
         self._current: Lent[PipelinedLine] | None = None
         self._opening: asyncio.Task[Lent[PipelinedLine] | LinkLost] | None = None
         self._joining = 0
@@ -66,6 +84,10 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
         sent, waiting = sum(line.sent for line in self._lines), sum(line.waiting for line in self._lines)
         return f"<{type(self).__name__} {self._address}, {self._state()}, {sent} sent, {waiting} waiting>"
 
+    def watch_with(self, changes: Changes) -> None:
+        """See `Link`."""
+        self._changes = changes
+
     async def run(
         self,
         script: Script,
@@ -75,20 +97,36 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
         more_keys: Sequence[str] = (),
         tag: int | None = None,
         repeatable: bool = False,
+        watch: bool = False,
+        asking: bool = False,
     ) -> Any:
-        """See `Link`."""
+        """See `Link` and `NodeLink`."""
         command = ("EVALSHA", script.sha, 1 + len(more_keys), key, *more_keys, *arguments)
-        return await self._ask(script.name, command, script=script, tag=tag, repeatable=repeatable)
+        before = ASKING if asking else WATCH if watch else b""
+        return await self._ask(script.name, command, before, script=script, tag=tag, repeatable=repeatable)
 
     async def call(
-        self, *command: Argument, key: str | None = None, tag: int | None = None, repeatable: bool = False
+        self,
+        *command: Argument,
+        key: str | None = None,
+        tag: int | None = None,
+        repeatable: bool = False,
+        asking: bool = False,
     ) -> Any:
-        """See `Link`."""
+        """See `Link` and `NodeLink`."""
         del key
-        return await self._ask(str(command[0]).lower(), command, script=None, tag=tag, repeatable=repeatable)
+        name = str(command[0]).lower()
+        return await self._ask(name, command, ASKING if asking else b"", script=None, tag=tag, repeatable=repeatable)
 
     async def _ask(
-        self, name: str, command: tuple[Argument, ...], *, script: Script | None, tag: int | None, repeatable: bool
+        self,
+        name: str,
+        command: tuple[Argument, ...],
+        before: bytes,
+        *,
+        script: Script | None,
+        tag: int | None,
+        repeatable: bool,
     ) -> Any:
         for _ in range(_MOST_DROPS):
             lent = self._current
@@ -99,13 +137,14 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
             if not self._looking:
                 self._looking = True
                 self._looker = self._tasks.start(self._look(), name="end calls to Redis that take too long")
-            self._telemetry.redis_calls.labels(name).inc()
-            outcome = await lent.line.ask(*command)
+            self._count(name)
+            ahead = before if before is not WATCH or lent.line.watches else b""
+            outcome = await lent.line.ask(*command, before=ahead)
             kind = type(outcome)
             if kind is not Unheard and kind is not ReplyError:
                 return outcome
             if kind is ReplyError and script is not None and forgotten(outcome):
-                outcome = await lent.line.ask("EVAL", script.text, *command[2:])
+                outcome = await lent.line.ask("EVAL", script.text, *command[2:], before=ahead)
             if type(outcome) is Unheard:
                 if outcome.retired:
                     continue  # it was not sent, and another connection may be there
@@ -118,8 +157,10 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
     def _heard(self, outcome: Any, lent: Lent[PipelinedLine], *, what: str) -> Any:
         try:
             return heard(outcome, what)
+        except Redirected:
+            raise
         except LinkLost:
-            if type(outcome) is ReplyError and self._current is lent:
+            if type(outcome) is ReplyError and self._current is lent and not str(outcome).startswith(_STAYS):
                 self.drop()  # no primary any more, or not yet: the next connection's admission tells
             raise
 
@@ -134,7 +175,7 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
         """See `Link`; returns when nothing is left of any connection."""
         self._closed = True
         self.drop()
-        for task in (self._reconnecting, self._opening, self._looker):
+        for task in (self._reconnecting, self._opening, self._looker, self._renewing):
             if task is not None:
                 task.cancel()
         for line in tuple(self._lines):
@@ -196,17 +237,11 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
         Raises:
             LinkLost: it cannot be done.
         """
-        to, loop = self._to, asyncio.get_running_loop()
+        username, password = await self._dialer.login()
+        line = await self._dialer.open(self._to, self._made)
+        self._lines[line] = None
         try:
-            if to.unix_path is not None:
-                _, line = await loop.create_unix_connection(self._made, to.unix_path)
-            else:
-                _, line = await loop.create_connection(self._made, to.host, to.port, ssl=self._tls)
-        except (OSError, UnicodeError) as error:  # a name that cannot be one is a UnicodeError
-            raise LinkLost(said(error), sent=False) from error
-        self._lines.add(line)
-        try:
-            await line.log_in(to.username, to.password, to.db)
+            await line.log_in(username, password, self._to.db)
         except (LinkLost, ScriptFailed) as error:
             line.abort()
             raise LinkLost(said(error), sent=False) from error
@@ -216,7 +251,10 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
         return line
 
     def _made(self) -> PipelinedLine:
-        return PipelinedLine(clock=self._clock, gone=self._lines.discard)
+        return PipelinedLine(clock=self._clock, gone=self._gone, changes=self._changes)
+
+    def _gone(self, line: PipelinedLine) -> None:
+        self._lines.pop(line, None)
 
     # Deadlines
 

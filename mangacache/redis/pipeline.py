@@ -13,19 +13,24 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import hiredis
 
-from mangacache.redis.link import LinkLost, ScriptFailed
+from mangacache.redis.link import LinkLost, Redirected, ScriptFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mangacache.clock import Clock
-    from mangacache.redis.link import Argument, Script
+    from mangacache.redis.link import Argument, Changes, Script
 
 MOST_SENT: Final = 512  # enough to keep the server busy; what is not sent can be sent elsewhere
 MOST_WAITING: Final = 8192
 _END_WITHIN_S: Final = 1.0
 _NOT_YET: Final = object()
 _SAID: Final = 200
+
+ASKING: Final = hiredis.pack_command(("ASKING",))
+"""The next command is meant for a slot that is on its way to this node."""
+WATCH: Final = hiredis.pack_command(("CLIENT", "CACHING", "YES"))  # type: ignore[arg-type]  # see `ask`
+"""Say when another client writes what the next command reads."""
 
 _NOT_NOW: Final = ("READONLY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ", "NOAUTH ")
 """What a server answers that does nothing for this connection now, and has not carried the command out."""
@@ -50,27 +55,34 @@ class Unheard:
 
 
 class _Call:
-    __slots__ = ("outcome", "packed", "since_s")
+    """A command under way; `before` goes out just ahead of it, and the reply to that is thrown away."""
 
-    def __init__(self, packed: bytes, outcome: asyncio.Future[Any], since_s: float) -> None:
+    __slots__ = ("before", "outcome", "packed", "since_s")
+
+    def __init__(self, packed: bytes, outcome: asyncio.Future[Any], since_s: float, before: bytes) -> None:
         self.packed = packed
         self.outcome = outcome
         self.since_s = since_s
+        self.before = before
 
 
 class PipelinedLine(asyncio.Protocol):
-    """Speaks RESP 2. A `Line`, and more: any number of callers at once.
+    """Speaks RESP 3. A `Line`, and more: any number of callers at once.
 
     Args:
         clock: when commands were asked for, and how long its end may take.
         gone: called with it when it has ended.
+        changes: whom to tell what the server says of keys that were read with `WATCH`; None: nobody.
 
     Attributes:
         usable: whether it takes commands.
+        watches: whether the server says what changes.
     """
 
-    def __init__(self, *, clock: Clock, gone: Callable[[PipelinedLine], None]) -> None:
+    def __init__(self, *, clock: Clock, gone: Callable[[PipelinedLine], None], changes: Changes | None = None) -> None:
         self.usable = False
+        self.watches = False
+        self._changes = changes
         self._clock = clock
         self._gone = gone
         self._loop = asyncio.get_running_loop()
@@ -82,6 +94,8 @@ class PipelinedLine(asyncio.Protocol):
         self._paused = False
         self._retired = False
         self._ended = asyncio.Event()
+        self._nobody: asyncio.Future[Any] = self._loop.create_future()
+        self._nobody.set_result(None)
 
     def __repr__(self) -> str:
         state = "open" if self.usable else "ending"
@@ -104,10 +118,14 @@ class PipelinedLine(asyncio.Protocol):
 
     # Commands
 
-    def ask(self, *command: Argument) -> asyncio.Future[Any]:
+    def ask(self, *command: Argument, before: bytes = b"") -> asyncio.Future[Any]:
         """Send a command at the end of this turn, or when there is room; return the future of its outcome.
 
         That is the reply, a `hiredis.ReplyError` for a refusal, or `Unheard`; never an exception that is raised.
+
+        Args:
+            command: its name and arguments.
+            before: `ASKING` or `WATCH`, which say something of the command that follows.
         """
         outcome: asyncio.Future[Any] = self._loop.create_future()
         if not self.usable:
@@ -116,7 +134,7 @@ class PipelinedLine(asyncio.Protocol):
             outcome.set_result(Unheard(f"{MOST_WAITING} commands wait to be sent already", sent=False))
         else:
             packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub forgets tuples of many types
-            self._waiting.append(_Call(packed, outcome, self._clock.monotonic_s()))
+            self._waiting.append(_Call(packed, outcome, self._clock.monotonic_s(), before))
             if not self._flushing:
                 self._flushing = True
                 self._loop.call_soon(self._flush)
@@ -124,11 +142,12 @@ class PipelinedLine(asyncio.Protocol):
 
     async def info(self) -> dict[str, str]:
         """See `Server`."""
-        text = b""
-        for section in ("server", "replication"):
-            text += heard(await self.ask("INFO", section), "info")
-        lines = text.decode(errors="replace").splitlines()
-        return dict(line.split(":", 1) for line in lines if ":" in line)
+        asked = [self.ask("INFO", section) for section in ("server", "replication", "cluster")]
+        texts = [heard(await each, "info") for each in asked]
+        found = parsed_info(b"".join(texts))
+        if found.get("cluster_enabled") == "1":
+            found["cluster_slots"] = own_slots(heard(await self.ask("CLUSTER", "NODES"), "info"))
+        return found
 
     async def run(
         self, script: Script, key: str, arguments: Sequence[Argument], *, more_keys: Sequence[str] = ()
@@ -150,17 +169,22 @@ class PipelinedLine(asyncio.Protocol):
         Raises:
             LinkLost, ScriptFailed: the server did not take it.
         """
-        if password is not None:
-            names = () if username is None else (username,)
-            heard(await self.ask("AUTH", *names, password), "the login")
-        if db:
-            heard(await self.ask("SELECT", db), "the choice of the database")
+        login = () if password is None else ("AUTH", username or "default", password)
+        greeted = self.ask("HELLO", 3, *login)
+        selected = self.ask("SELECT", db) if db else None
+        tracked = self.ask("CLIENT", "TRACKING", "ON", "OPTIN", "NOLOOP") if self._changes is not None else None
+        heard(await greeted, "the login")
+        if selected is not None:
+            heard(await selected, "the choice of the database")
+        if tracked is not None:
+            self.watches = await tracked == b"OK"
 
     # Ends
 
     def retire(self) -> None:
         """Take no more commands, and end when the replies have come to those that were sent."""
         if self.usable:
+            self._say_lost()
             self.usable = False
             self._retired = True
             self._refuse_waiting(Unheard("the connection was given up", sent=False, retired=True))
@@ -176,6 +200,7 @@ class PipelinedLine(asyncio.Protocol):
 
     def abort(self, why: str = "the connection was closed", *, broke: bool = True) -> None:
         """See `Line`."""
+        self._say_lost()
         self.usable = False
         unheard = Unheard(why, sent=True, broke=broke)
         while self._sent:
@@ -189,6 +214,11 @@ class PipelinedLine(asyncio.Protocol):
         with contextlib.suppress(TimeoutError):  # how it ended is of no interest: it was given up
             async with self._clock.timeout(_END_WITHIN_S):
                 await self._ended.wait()
+
+    def _say_lost(self) -> None:
+        if self.watches and self._changes is not None:
+            self.watches = False
+            self._changes.lost()
 
     def _refuse_waiting(self, unheard: Unheard) -> None:
         while self._waiting:
@@ -209,6 +239,9 @@ class PipelinedLine(asyncio.Protocol):
         while waiting and len(sent) < MOST_SENT:
             call = waiting.popleft()
             if not call.outcome.done():  # else its caller has left: it need not be sent
+                if call.before:
+                    out.append(call.before)
+                    sent.append(_Call(b"", self._nobody, call.since_s, b""))
                 out.append(call.packed)
                 call.packed = b""
                 sent.append(call)
@@ -237,6 +270,9 @@ class PipelinedLine(asyncio.Protocol):
         try:
             self._reader.feed(data)
             while (reply := gets()) is not _NOT_YET:
+                if type(reply) is hiredis.PushNotification:
+                    self._hear(reply)
+                    continue
                 if not sent:
                     self.abort("it spoke unasked")
                     return
@@ -248,6 +284,15 @@ class PipelinedLine(asyncio.Protocol):
             self._flushing = True
             self._loop.call_soon(self._flush)
         self._end_when_done()
+
+    def _hear(self, said: list[Any]) -> None:
+        if self._changes is None or said[0] != b"invalidate":
+            return
+        if said[1] is None:  # all keys: FLUSHALL
+            self._changes.lost()
+            return
+        for key in said[1]:
+            self._changes.changed(key.decode(errors="replace"))
 
     def connection_lost(self, error: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -266,16 +311,33 @@ def forgotten(refusal: hiredis.ReplyError) -> bool:
     return str(refusal).startswith("NOSCRIPT ")
 
 
+def parsed_info(text: bytes) -> dict[str, str]:
+    """Return what INFO says."""
+    lines = text.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def own_slots(nodes: bytes) -> str:
+    """Return the slots of the node that answered CLUSTER NODES, `0-5460,7000`; those on their way are left out."""
+    for line in nodes.decode(errors="replace").splitlines():
+        fields = line.split()
+        if "myself" in fields[2].split(","):
+            return ",".join(field for field in fields[8:] if not field.startswith("["))
+    return ""
+
+
 def heard(outcome: Any, what: str) -> Any:
     """Return the reply that an outcome is.
 
     Raises:
-        LinkLost: it is none, or the server cannot carry out commands.
+        LinkLost: it is none, or the server cannot carry out commands, or another one is to be asked (`Redirected`).
         ScriptFailed: it is a refusal.
     """
     if type(outcome) is Unheard:
         raise LinkLost(f"{what}: {outcome.why}", sent=outcome.sent, broke=outcome.broke)
     if type(outcome) is hiredis.ReplyError:
+        if redirected := Redirected.by(what, str(outcome)):
+            raise redirected from outcome
         if str(outcome).startswith(_NOT_NOW):
             raise LinkLost(f"{what}: {outcome}", sent=False) from outcome
         raise ScriptFailed(f"{what}: {outcome}") from outcome

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from mangacache.redis.link import LinkLost, Moved, ScriptFailed
+from mangacache.redis.link import LinkLost, Moved, Redirected, ScriptFailed
 from mangacache.redis.reconnecting import Lent, Line, ReconnectingLink
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class PooledLink(ReconnectingLink[Line]):
         clock: deadlines, and the pauses between tries to reconnect.
         random: their jitter.
         telemetry: counts, and says when Redis is lost and reached again.
+        renew_every_s: see `ReconnectingLink`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class PooledLink(ReconnectingLink[Line]):
         clock: Clock,
         random: Random,
         telemetry: Telemetry,
+        renew_every_s: float | None = None,
     ) -> None:
         super().__init__(
             address,
@@ -52,6 +54,7 @@ class PooledLink(ReconnectingLink[Line]):
             clock=clock,
             random=random,
             telemetry=telemetry,
+            renew_every_s=renew_every_s,
         )
         self._connections = connections
         self._slots = asyncio.Semaphore(connections)
@@ -71,22 +74,36 @@ class PooledLink(ReconnectingLink[Line]):
         more_keys: Sequence[str] = (),
         tag: int | None = None,
         repeatable: bool = False,
+        watch: bool = False,
+        asking: bool = False,
     ) -> Any:
-        """See `Link`."""
+        """See `Link` and `NodeLink`."""
+        del watch  # what others change is not told on connections that wait for one reply at a time
 
-        def send(lent: Lent[Line]) -> Awaitable[Any]:
-            return lent.run(script, key, arguments, more_keys=more_keys)
+        async def send(lent: Lent[Line]) -> Any:
+            if asking:
+                await lent.call("ASKING")
+            return await lent.run(script, key, arguments, more_keys=more_keys)
 
         return await self._ask(script.name, send, tag=tag, repeatable=repeatable)
 
     async def call(
-        self, *command: Argument, key: str | None = None, tag: int | None = None, repeatable: bool = False
+        self,
+        *command: Argument,
+        key: str | None = None,
+        tag: int | None = None,
+        repeatable: bool = False,
+        asking: bool = False,
     ) -> Any:
-        """See `Link`."""
+        """See `Link` and `NodeLink`."""
         del key
-        return await self._ask(
-            str(command[0]).lower(), lambda lent: lent.call(*command), tag=tag, repeatable=repeatable
-        )
+
+        async def send(lent: Lent[Line]) -> Any:
+            if asking:
+                await lent.call("ASKING")
+            return await lent.call(*command)
+
+        return await self._ask(str(command[0]).lower(), send, tag=tag, repeatable=repeatable)
 
     async def _ask(
         self, name: str, send: Callable[[Lent[Line]], Awaitable[Any]], *, tag: int | None, repeatable: bool
@@ -102,9 +119,11 @@ class PooledLink(ReconnectingLink[Line]):
         async with self._borrowed() as lent:
             if tag is not None and lent.tag != tag:
                 raise Moved
-            self._telemetry.redis_calls.labels(name).inc()
+            self._count(name)
             try:
                 return await send(lent)
+            except Redirected:
+                raise
             except LinkLost:  # what broke one line may have broken all
                 lent.generation = -1
                 self.drop()
@@ -126,8 +145,9 @@ class PooledLink(ReconnectingLink[Line]):
         """See `Link`; returns when nothing is left of any connection."""
         self._closed = True
         self.drop()
-        if self._reconnecting is not None:
-            self._reconnecting.cancel()
+        for task in (self._reconnecting, self._renewing):
+            if task is not None:
+                task.cancel()
         for lent in self._busy:
             lent.line.abort()
         for _ in range(self._connections):

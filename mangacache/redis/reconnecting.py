@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from prometheus_client import Counter
+
     from mangacache.clock import Clock, Random
-    from mangacache.redis.link import Admission, Argument, Script
+    from mangacache.redis.link import Admission, Argument, Changes, Script
     from mangacache.telemetry import Telemetry
 
 _RECONNECT_BASE_S: Final = 0.02
@@ -89,6 +91,10 @@ class ReconnectingLink(ABC, Generic[L]):
         clock: deadlines, and the pauses between tries to reconnect.
         random: their jitter.
         telemetry: counts, and says when Redis is lost and reached again.
+        renew_every_s: after how long all lines are given up for new ones, because their login ends; None: never.
+
+    Attributes:
+        stand: told 1 when it is up again and 0 when it is down.
     """
 
     def __init__(
@@ -101,6 +107,7 @@ class ReconnectingLink(ABC, Generic[L]):
         clock: Clock,
         random: Random,
         telemetry: Telemetry,
+        renew_every_s: float | None = None,
     ) -> None:
         self._address = address
         self._connect = connect
@@ -112,6 +119,10 @@ class ReconnectingLink(ABC, Generic[L]):
         self._tasks = TaskOwner(on_failure=telemetry.count_survived)
         self._admission: Admission | None = None
         self._reconnecting: asyncio.Task[None] | None = None
+        self._renew_every_s = renew_every_s
+        self._renewing: asyncio.Task[None] | None = None
+        self._counters: dict[str, Counter] = {}
+        self.stand: Callable[[float], None] = telemetry.redis_up.set
         self._generation = 0
         self._down = ""
         self._closed = False
@@ -124,6 +135,9 @@ class ReconnectingLink(ABC, Generic[L]):
     def up(self) -> bool:
         """See `Link`."""
         return not self._down and not self._closed
+
+    def watch_with(self, changes: Changes) -> None:
+        """See `Link`: nothing is said."""
 
     @abstractmethod
     def drop(self) -> None:
@@ -143,6 +157,12 @@ class ReconnectingLink(ABC, Generic[L]):
 
     def _state(self) -> str:
         return "closed" if self._closed else f"down: {self._down}" if self._down else "up"
+
+    def _count(self, name: str) -> None:
+        counter = self._counters.get(name)
+        if counter is None:
+            counter = self._counters[name] = self._telemetry.redis_calls.labels(name)
+        counter.inc()
 
     def _check_up(self) -> None:
         if not self.up:
@@ -192,7 +212,16 @@ class ReconnectingLink(ABC, Generic[L]):
         except BaseException:
             self._end(lent)
             raise
+        if self._renew_every_s is not None and self._renewing is None:
+            self._renewing = self._tasks.start(self._renew(self._renew_every_s), name="renew connections to Redis")
         return lent
+
+    async def _renew(self, every_s: float) -> None:
+        """Give the lines up before their login ends; not all workers at once."""
+        while True:
+            await self._clock.sleep(every_s * (1 - 0.1 * self._random.random()))
+            self._telemetry.log.info("redis_login_renewed")
+            self.drop()
 
     # Being down
 
@@ -200,7 +229,7 @@ class ReconnectingLink(ABC, Generic[L]):
         if self._down or self._closed:
             return
         self._down = why
-        self._telemetry.redis_up.set(0)
+        self.stand(0)
         self._telemetry.log.warning("redis_down", why=why)
         self.drop()
         self._reconnecting = self._tasks.start(self._reconnect(), name="reconnect to Redis")
@@ -226,7 +255,7 @@ class ReconnectingLink(ABC, Generic[L]):
             return
         if lent.generation == self._generation and not self._closed:
             self._down = ""
-            self._telemetry.redis_up.set(1)
+            self.stand(1)
             self._telemetry.log.info("redis_up", tries=tries)
         self._take_back(lent)
 

@@ -14,7 +14,7 @@ from mangacache.store.epochs import PARTITION
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mangacache.redis import Admission, Argument, Link, Script
+    from mangacache.redis import Admission, Argument, Changes, Link, Script
     from mangacache.store import Transport
 
 first_message: Final[ContextVar[bool]] = ContextVar("first_message", default=False)
@@ -68,6 +68,10 @@ class CountingLink:
         """Pass on."""
         self._inner.admit_with(admission)
 
+    def watch_with(self, changes: Changes) -> None:
+        """Pass on."""
+        self._inner.watch_with(changes)
+
     @property
     def up(self) -> bool:
         """Pass on."""
@@ -82,6 +86,7 @@ class CountingLink:
         more_keys: Sequence[str] = (),
         tag: int | None = None,
         repeatable: bool = False,
+        watch: bool = False,
     ) -> Any:
         """Count and pass on."""
         if not first_message.get():
@@ -91,7 +96,9 @@ class CountingLink:
                 self.commit_bytes += len(packed)
                 self.turn_bytes += sum(len(turn) for turn in turns if isinstance(turn, bytes))
                 self.turns += len(turns)
-        return await self._inner.run(script, key, arguments, more_keys=more_keys, tag=tag, repeatable=repeatable)
+        return await self._inner.run(
+            script, key, arguments, more_keys=more_keys, tag=tag, repeatable=repeatable, watch=watch
+        )
 
     async def call(
         self, *command: Argument, key: str | None = None, tag: int | None = None, repeatable: bool = False

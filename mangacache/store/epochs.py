@@ -27,7 +27,7 @@ class EpochRecord(msgspec.Struct, frozen=True):
 
     Attributes:
         epoch: from 1 on.
-        identity: of Redis's primary; empty while no worker has met it.
+        identity: of Redis's primary, or in a cluster of each with its slots; empty while no worker has met one.
         settled: whether nobody can rely on the epoch before this one any more.
     """
 
@@ -72,12 +72,18 @@ class Epochs:
                 "delete it, and the workers make it anew"
             ) from error
 
-    async def name(self, identity: str, *, epoch: int) -> None:
-        """Note the first primary that was ever met, without raising the epoch, where none is noted yet."""
+    async def name(self, identity: str, *, epoch: int, before: str = "") -> None:
+        """Note a primary where none was met before it, without raising the epoch, unless somebody else has noted one.
+
+        Args:
+            identity: what is to be noted, the others in a cluster along with it.
+            epoch: under which it was met.
+            before: what stands there.
+        """
         await self._update(
             "SET #identity = :identity",
-            "epoch = :epoch AND #identity = :nobody",
-            {":identity": {"S": identity}, ":nobody": {"S": ""}, ":epoch": {"N": str(epoch)}},
+            "epoch = :epoch AND #identity = :before",
+            {":identity": {"S": identity}, ":before": {"S": before}, ":epoch": {"N": str(epoch)}},
         )
 
     async def raise_(self, epoch: int, *, identity: str, to: int | None = None) -> None:

@@ -29,7 +29,7 @@ from mangacache.context import scripts
 from mangacache.errors import Invalid, Transient
 from mangacache.local.process import free_port
 from mangacache.local.valkey import valkey_process
-from mangacache.redis import LinkLost, Moved, MultiplexedLink, RedisPyLink, Script, ScriptFailed, open_link
+from mangacache.redis import FindingLink, LinkLost, Moved, MultiplexedLink, RedisPyLink, Script, ScriptFailed, open_link
 from mangacache.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ PATIENT_S = 5.0
 """A machine that is busy with other tests is no outage."""
 
 
-KINDS = {"redis-py": RedisPyLink, "multiplexed": MultiplexedLink}
+KINDS = {"redis-py": RedisPyLink, "multiplexed": MultiplexedLink, "found": FindingLink}
+"""The last is the multiplexed one, behind the look whether there is a cluster."""
 
 
 @pytest.fixture(params=KINDS)
@@ -65,10 +66,12 @@ def linked(kind: str) -> Callable[..., AbstractAsyncContextManager[Link]]:
             endpoint = f"redis://127.0.0.1:{endpoint}"
         settings = Settings(
             redis_endpoint=endpoint,
-            **{"redis_link": kind, "redis_timeout_s": PATIENT_S, "connect_timeout_s": PATIENT_S} | changes,
+            redis_link="redis-py" if kind == "redis-py" else "multiplexed",
+            redis_cluster="auto" if kind == "found" else "off",
+            **{"redis_timeout_s": PATIENT_S, "connect_timeout_s": PATIENT_S} | changes,
         )
         link = open_link(settings, clock=SystemClock(), random=system_random(), telemetry=Telemetry())
-        assert type(link) is KINDS[kind]
+        assert type(link) is (KINDS[kind] if not endpoint.startswith("unix") or kind != "found" else MultiplexedLink)
         link.admit_with(admission if admission is not None else admit)
         try:
             yield link
@@ -147,7 +150,7 @@ async def test_each_connection_is_admitted_once(linked, kind, own_valkey, client
             await asyncio.gather(*(link.run(ECHO, key, [n], tag=1) for n in range(50)))
         connected = len(await client.client_list()) - 1
         assert len(admitted) == connected
-        assert connected == 1 if kind == "multiplexed" else 2 <= connected <= 8
+        assert connected == 1 if kind != "redis-py" else 2 <= connected <= 8
         assert len(set(admitted)) == 1
 
 
@@ -390,8 +393,8 @@ async def test_a_command_is_sent_as_it_is(linked, shared_valkey, key):
 
 async def test_only_what_may_be_repeated_is_sent_again_where_the_connection_breaks(linked, own_valkey, client, key):
     async with linked(own_valkey.port) as link:
-        await link.run(COUNT, key, [])
         for repeatable, least in ((False, 0), (True, 1)):
+            await link.run(COUNT, key, [])
             await client.set(key, 0, px=60_000)
             own_valkey.pause()
             asked = asyncio.create_task(link.run(COUNT, key, [], repeatable=repeatable))
@@ -417,10 +420,16 @@ async def test_no_more_connections_are_opened_than_allowed(linked, own_valkey, c
         assert len(await client.client_list()) - 1 <= 3
 
 
-ENDED = {"redis-py": "Connection closed by server", "multiplexed": "the link was closed"}
+ENDED = {name: "Connection closed by server" if name == "redis-py" else "the link was closed" for name in KINDS}
+
+
+def itself(link: Link) -> Link:
+    """Return the link to the server, whatever it was found by."""
+    return link.link if isinstance(link, FindingLink) else link
 
 
 def under_way_on(link: Link) -> int:
+    link = itself(link)
     if isinstance(link, MultiplexedLink):
         return sum(line.sent for line in link._lines)
     return len(link._busy)
@@ -432,6 +441,7 @@ async def all_under_way(link: Link, count: int) -> None:
 
 def break_all(link: Link) -> None:
     """Have the connections break on which something is under way."""
+    link = itself(link)
     if isinstance(link, MultiplexedLink):
         for line in tuple(link._lines):
             line.connection_lost(ConnectionResetError("reset on purpose"))
@@ -441,6 +451,7 @@ def break_all(link: Link) -> None:
 
 
 def idle_on(link: Link) -> int:
+    link = itself(link)
     return len(link._lines if isinstance(link, MultiplexedLink) else link._idle)
 
 
@@ -460,7 +471,7 @@ async def test_close_ends_what_is_under_way_and_leaves_nothing(linked, kind, own
             await link.run(ECHO, "k", [1], tag=1)
         await link.close()
         await gone(client, but=0)
-        assert (under_way_on(link), idle_on(link), len(link._tasks)) == (0, 0, 0)
+        assert (under_way_on(link), idle_on(link), len(itself(link)._tasks)) == (0, 0, 0)
         del link, under_way
         gc.collect()
 
@@ -470,7 +481,7 @@ async def test_a_link_that_is_down_closes_at_once(linked):
         with pytest.raises(LinkLost, match="no connection"):
             await link.run(ECHO, "k", [1], tag=1)
         assert not link.up
-    assert len(link._tasks) == 0
+    assert len(itself(link)._tasks) == 0
     assert "closed" in repr(link)
 
 

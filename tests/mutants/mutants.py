@@ -264,7 +264,7 @@ MUTANTS = (
         "R6",
         "the identity at each new connection",
         KEEPER,
-        "        if known is not None and known.identity == identity:\n            return known.epoch",
+        "        if known is not None and primary.is_in(known.identity):\n            return known.epoch",
         "        if known is not None:\n            return known.epoch",
         (OUTAGES, "restart or failover"),
     ),

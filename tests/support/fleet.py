@@ -24,7 +24,7 @@ from mangacache.testing import MemoryDynamoDB
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-    from mangacache.redis import Admission, Link, Script, Server
+    from mangacache.redis import Admission, Changes, Link, Script, Server
     from mangacache.store import Transport
     from mangacache.testing.redis import MemoryRedis
 
@@ -136,6 +136,9 @@ class Tap:
             return await admission(_Overheard(server, self.sent))
 
         self.inner.admit_with(heard)
+
+    def watch_with(self, changes: Changes) -> None:
+        self.inner.watch_with(changes)
 
     @property
     def up(self) -> bool:

@@ -59,8 +59,8 @@ class Wire(asyncio.Protocol):
         for command in commands:
             self._redis.asked.append(command)
             self.owed.append(self._redis.answer(command))
-        if self._redis.answers:
-            self.pay()
+        if self._redis.answers or commands[-1][0] in {b"HELLO", b"SELECT", b"INFO"}:
+            self.pay()  # a new connection is always greeted
 
     def pay(self, count: int | None = None) -> None:
         count = len(self.owed) if count is None else min(count, len(self.owed))
@@ -104,12 +104,16 @@ class Redis:
 
     def answer(self, command: list[bytes]) -> bytes:  # noqa: PLR0911 - one for each command
         match command:
-            case [b"AUTH", *_, password]:
-                return b"+OK\r\n" if password == b"right" else b"-WRONGPASS invalid username-password pair\r\n"
+            case [b"HELLO", b"3"]:
+                return b"%1\r\n$5\r\nproto\r\n:3\r\n"
+            case [b"HELLO", b"3", b"AUTH", _, password]:
+                return b"%0\r\n" if password == b"right" else b"-WRONGPASS invalid username-password pair\r\n"
             case [b"SELECT", _]:
                 return b"+OK\r\n"
-            case [b"INFO", _]:
+            case [b"INFO", b"replication"]:
                 return b"$13\r\nrole:master\r\n\r\n"
+            case [b"INFO", _]:
+                return b"$0\r\n\r\n"
             case [b"EVALSHA", sha, *_] if sha not in self.known:
                 return b"-NOSCRIPT No matching script.\r\n"
             case [b"EVALSHA" | b"EVAL", _, _, b"a list", *_]:
@@ -227,7 +231,7 @@ async def test_a_connection_that_the_server_has_closed_costs_no_call(redis):
 async def test_the_login_comes_first_and_a_wrong_one_is_not_repeated_in_words(redis):
     async with linked(redis, login=":right@") as link:
         await call(link)
-        assert redis.asked[0] == [b"AUTH", b"right"]
+        assert redis.asked[0] == [b"HELLO", b"3", b"AUTH", b"default", b"right"]
     async with linked(redis, login="shop:secret@") as link:
         with pytest.raises(LinkLost, match="WRONGPASS") as lost:
             await call(link)
