@@ -22,7 +22,7 @@ class TaskOwner:
 
     def __init__(self, *, on_failure: Callable[[str, BaseException], None]) -> None:
         self._on_failure = on_failure
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in the order of their beginning: they end in it too
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -36,33 +36,33 @@ class TaskOwner:
             awaited: somebody waits for the result and hears its failure, so that it is not reported.
         """
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._heard if awaited else self._reported)
         return task
 
     def _heard(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled():
             task.exception()
 
     def _reported(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure(task.get_name(), error)
 
     async def settle(self) -> None:
         """Wait until no task is left; tasks started meanwhile are waited for too."""
         while self._tasks:
-            await asyncio.wait(set(self._tasks))
+            await asyncio.wait(tuple(self._tasks))
 
     async def step(self) -> None:
         """Wait until at least one task has ended; returns at once when there is none."""
         if self._tasks:
-            await asyncio.wait(set(self._tasks), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tuple(self._tasks), return_when=asyncio.FIRST_COMPLETED)
 
     async def cancel(self) -> None:
         """Cancel every task and wait until each has ended."""
-        while tasks := set(self._tasks):
+        while tasks := tuple(self._tasks):
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -87,9 +87,10 @@ async def both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) ->
     loop = asyncio.get_running_loop()
     tasks = loop.create_task(first), loop.create_task(second)
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            if task.done():
+                task.result()
         return tasks[0].result(), tasks[1].result()
     finally:
         for task in tasks:

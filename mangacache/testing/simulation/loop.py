@@ -33,6 +33,7 @@ _TURN_S: Final = 50e-6
 _STALLED: Final = 0.002
 _STALL_S: Final = 0.03
 _CLEAN_FROM: Final = 4096
+_MOST_STEPS: Final = 3_000_000
 
 
 class Stuck(Exception):
@@ -49,6 +50,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         random: decides the order.
         begins_at_s: what `time` reads at first.
         ends_within_s: how much virtual time may pass before the run counts as hanging.
+        most_steps: how many callbacks may run until then.
         stalls: how often a process waits for the processor, by turns.
 
     Attributes:
@@ -63,6 +65,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         *,
         begins_at_s: float = 1000.0,
         ends_within_s: float = 3600.0,
+        most_steps: int = _MOST_STEPS,
         stalls: float = _STALLED,
     ) -> None:
         super().__init__()
@@ -71,6 +74,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._random = random
         self._now_s = begins_at_s
         self._ends_at_s = begins_at_s + ends_within_s
+        self._most_steps = most_steps
         self._stalls = stalls
         self._serials = count()
         self._events: list[tuple[float, int, asyncio.Handle | None, Process, object | None]] = []
@@ -212,6 +216,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         """Give one process its turn, having moved time on to the next event where nobody has anything to do."""
+        if self._now_s > self._ends_at_s or self.steps > self._most_steps:
+            raise Stuck(f"no end in sight after {self.steps} callbacks, at {self._now_s:.0f} s:\n{self.where()}")
         runnable = self._runnable
         if not runnable:
             self._pass_time()
@@ -275,8 +281,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if not events:
             raise Stuck(f"nothing is ready, and nothing will be:\n{self.where()}")
         self._now_s = max(self._now_s, events[0][0])
-        if self._now_s > self._ends_at_s:
-            raise Stuck(f"no end in sight at {self._now_s:.0f} s:\n{self.where()}")
         self._take_due()
 
     @staticmethod

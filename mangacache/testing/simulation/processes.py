@@ -8,6 +8,7 @@ which they were registered, and the events that have come for it and were not lo
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections import deque
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Final
@@ -107,6 +108,11 @@ class Process:
         Python runs the clean-up of a coroutine that is thrown away. Nothing may come of it here: the loop is closed,
         and what such clean-up raises is nobody's.
         """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it begins to clean up with has no loop to run on
+            self._throw_away()
+
+    def _throw_away(self) -> None:
         for task in self._dead:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - it was killed on purpose
             coroutine = task.get_coro()

@@ -6,25 +6,19 @@ left on a connection whose caller has gone is the link's affair, as it is with a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import hiredis
-
-from mangacache.redis import LinkLost, Script, ScriptFailed
 from mangacache.testing.redis.keyspace import Keyspace
 from mangacache.testing.redis.node import Node
+from mangacache.testing.simulation.resp import RedisSession, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mangacache.clock import Clock, Random
     from mangacache.testing.simulation.loop import SimulatedLoop
     from mangacache.testing.simulation.network import Connection, Network
     from mangacache.testing.simulation.processes import Process
 
 ADDRESS: Final = "redis:6379"
-_NOT_YET: Final = object()
-_OK: Final = b"+OK\r\n"
 
 
 class SimulatedRedis:
@@ -40,6 +34,8 @@ class SimulatedRedis:
         node: the primary.
         process: in which it runs; stop it, and Redis stands still.
         sessions: the connections that are open at it.
+        loaded: the scripts that it knows by their hash.
+        watched: the keys of which somebody wants to hear.
     """
 
     def __init__(self, loop: SimulatedLoop, network: Network, *, clock: Clock, random: Random) -> None:
@@ -51,6 +47,7 @@ class SimulatedRedis:
         self.node = Node(Keyspace(clock), random)
         self.sessions: dict[RedisSession, None] = {}
         self.loaded: set[str] = set()
+        self.watched = Watched()
         self._former: Node | None = None
         network.listen(ADDRESS, self)
 
@@ -110,6 +107,7 @@ class SimulatedRedis:
     def flush(self) -> None:
         """Forget every key."""
         self.node.db.flush()
+        self.watched.all_changed()
 
     def evict(self) -> str | None:
         """Forget one key at random; return which."""
@@ -118,6 +116,7 @@ class SimulatedRedis:
             return None
         key = keys[int(self._random.random() * len(keys))]
         self.node.db.delete(key)
+        self.watched.changed(key)
         return key
 
     def forget_scripts(self) -> None:
@@ -128,100 +127,9 @@ class SimulatedRedis:
         self.node.alive = False
         self._break_all()
         self.node = Node(db, self._random)
+        self.watched = Watched()
         self.forget_scripts()
 
     def _break_all(self) -> None:
         for session in list(self.sessions):
             session.connection.reset()
-
-
-class RedisSession:
-    """The server's side of one connection.
-
-    Attributes:
-        connection: that it is the side of.
-        node: which carries out what comes.
-    """
-
-    def __init__(self, redis: SimulatedRedis, connection: Connection) -> None:
-        self.connection = connection
-        self.node = redis.node
-        self._redis = redis
-        self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
-
-    def ended(self) -> None:
-        """See `Session`."""
-        self._redis.sessions.pop(self, None)
-
-    def received(self, data: bytes) -> None:
-        """See `Session`: everything that is whole is carried out and answered at once."""
-        self._reader.feed(data)
-        replies, said = [], []
-        while (command := self._reader.gets()) is not _NOT_YET:
-            name = command[0].decode().upper()
-            replies.append(self._reply(name, command))
-            said.append(name)
-        if replies:
-            self.connection.answer(b"".join(replies), " ".join(said))
-
-    def _reply(self, name: str, command: list[bytes]) -> bytes:
-        handler = _COMMANDS.get(name)
-        if handler is None:
-            return f"-ERR unknown command '{name}'\r\n".encode()
-        try:
-            return handler(self._redis, self.node, command)
-        except LinkLost as error:
-            return f"-READONLY {error}\r\n".encode()
-        except ScriptFailed as error:
-            return f"-ERR {error}\r\n".encode()
-
-
-def _ok(redis: SimulatedRedis, node: Node, command: list[bytes]) -> bytes:
-    del redis, node, command
-    return _OK
-
-
-def _info(redis: SimulatedRedis, node: Node, command: list[bytes]) -> bytes:
-    del redis, command
-    return packed("".join(f"{name}:{value}\r\n" for name, value in node.info().items()).encode())
-
-
-def _evalsha(redis: SimulatedRedis, node: Node, command: list[bytes]) -> bytes:
-    sha = command[1].decode()
-    if sha not in redis.loaded:
-        return b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
-    return _run(node, Script(sha[:8], "", sha), command)
-
-
-def _eval(redis: SimulatedRedis, node: Node, command: list[bytes]) -> bytes:
-    script = Script.of("eval", command[1].decode())
-    redis.loaded.add(script.sha)
-    return _run(node, script, command)
-
-
-def _run(node: Node, script: Script, command: list[bytes]) -> bytes:
-    first_argument = 3 + int(command[2])
-    keys = [key.decode() for key in command[3:first_argument]]
-    return packed(node.run(script, keys, command[first_argument:]))
-
-
-_COMMANDS: Final[dict[str, Callable[[SimulatedRedis, Node, list[bytes]], bytes]]] = {
-    "AUTH": _ok,
-    "SELECT": _ok,
-    "INFO": _info,
-    "EVALSHA": _evalsha,
-    "EVAL": _eval,
-}
-
-
-def packed(reply: Any) -> bytes:
-    """Return a reply as RESP 2 has it."""
-    if reply is None:
-        return b"$-1\r\n"
-    if isinstance(reply, int):
-        return b":%d\r\n" % reply
-    if isinstance(reply, str):
-        reply = reply.encode()
-    if isinstance(reply, bytes):
-        return b"$%d\r\n%b\r\n" % (len(reply), reply)
-    return b"*%d\r\n%b" % (len(reply), b"".join(map(packed, reply)))
