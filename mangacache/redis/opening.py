@@ -148,6 +148,8 @@ class FindingLink:
         return 0 if self._admission is None else await self._admission(server)
 
     async def _go_over(self) -> None:
+        if isinstance(self._link, ClusterLink):  # another connection was first to find it out
+            return
         one, self._link = self._link, self._cluster()
         if self._admission is not None:
             self._link.admit_with(self._admission)
