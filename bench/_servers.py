@@ -24,13 +24,13 @@ _STATS: Final = {
 
 
 @asynccontextmanager
-async def open_servers(engine: str, *, redis: bool = True) -> AsyncIterator[LocalStack]:
-    """Start Valkey, where it is wanted, and a local DynamoDB on free loopback ports, and make the table.
+async def open_servers(engine: str, *, redis: bool = True, dax: bool = False) -> AsyncIterator[LocalStack]:
+    """Start Valkey and DAX, where they are wanted, and a local DynamoDB on free loopback ports, and make the table.
 
     Raises:
         MangaCacheError: a server is not installed or does not come up.
     """
-    async with LocalStack.open(LocalOptions(engine=engine, redis=redis)) as stack:
+    async with LocalStack.open(LocalOptions(engine=engine, redis=redis, dax=dax)) as stack:
         await _create_table(stack.environment())
         yield stack
 

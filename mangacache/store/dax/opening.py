@@ -87,5 +87,8 @@ def dax_transport(
         clock: for deadlines.
         telemetry: hears of waits and orphans.
     """
-    threads = Threads(settings.dax_threads, limit=settings.dax_calls, clock=clock, telemetry=telemetry)
-    return DaxTransport(make_client, threads=threads, clock=clock, timeout_s=settings.dax_timeout_s)
+    timeout_s = settings.dax_timeout_s
+    threads = Threads(
+        settings.dax_threads, limit=settings.dax_calls, timeout_s=timeout_s, clock=clock, telemetry=telemetry
+    )
+    return DaxTransport(make_client, threads=threads, clock=clock, timeout_s=timeout_s)

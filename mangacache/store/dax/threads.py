@@ -34,14 +34,17 @@ _LOOK_S: Final = 1.0
 class _Job:
     """A call on its way to a thread and back."""
 
-    __slots__ = ("begun_s", "call", "error", "future", "left", "queued_s", "result")
+    __slots__ = ("begun_s", "call", "error", "future", "left", "orphaned", "over", "queued_s", "result", "until_s")
 
-    def __init__(self, call: Callable[[], Any], future: asyncio.Future[Any], queued_s: float) -> None:
+    def __init__(self, call: Callable[[], Any], future: asyncio.Future[Any], queued_s: float, until_s: float) -> None:
         self.call = call
         self.future = future
         self.queued_s = queued_s
+        self.until_s = until_s
         self.begun_s = -1.0
         self.left = False
+        self.orphaned = False
+        self.over = False
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -56,6 +59,8 @@ class Threads:
     Args:
         count: of threads, started when there is work for them.
         limit: calls that may be under way or wait for a thread.
+        timeout_s: how long a caller waits, for a thread and for its answer; every call has the same, so one task
+            looks after all of them, and only while there are some.
         clock: tells how long a call waited; read in threads.
         telemetry: hears of waits and orphans.
 
@@ -64,8 +69,9 @@ class Threads:
         orphans: that run now.
     """
 
-    def __init__(self, count: int, *, limit: int, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(self, count: int, *, limit: int, timeout_s: float, clock: Clock, telemetry: Telemetry) -> None:
         self._limit = limit
+        self._timeout_s = timeout_s
         self._limiter = anyio.CapacityLimiter(count)
         self._clock = clock
         self._telemetry = telemetry
@@ -74,6 +80,9 @@ class Threads:
         self._woken = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lanes = TaskOwner(on_failure=telemetry.count_survived)
+        self._watch = TaskOwner(on_failure=telemetry.count_survived)
+        self._waiting: deque[_Job] = deque()
+        self._looking = False
         self._closed = False
         self._empty = asyncio.Event()
         self.under_way = 0
@@ -82,10 +91,15 @@ class Threads:
     def __repr__(self) -> str:
         return f"<Threads {len(self._lanes)} running, {self.under_way} calls under way, {self.orphans} orphans>"
 
-    async def run(self, call: Callable[[], T]) -> T:
+    async def run(self, call: Callable[[], T], *, patient: bool = False) -> T:
         """Run `call` in a thread and return what it returns.
 
+        Args:
+            call: what to run.
+            patient: wait however long it takes.
+
         Raises:
+            TimeoutError: it took too long.
             Rejected: so many calls are under way already; nothing was done.
             Closed: the threads have been told to end.
         """
@@ -94,8 +108,14 @@ class Threads:
         if self.under_way >= self._limit:
             raise Rejected(f"{self._limit} calls are under way in DAX (dax_calls): nothing was done", retry_after_s=0.1)
         loop = self._loop = self._loop or asyncio.get_running_loop()
-        job = _Job(call, loop.create_future(), self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        job = _Job(call, loop.create_future(), now_s, now_s + self._timeout_s)
         self.under_way += 1
+        if not patient:
+            self._waiting.append(job)
+            if not self._looking:
+                self._looking = True
+                self._watch.start(self._look(), name="look after calls to DAX")
         if len(self._lanes) < self._limiter.total_tokens and self.under_way > len(self._lanes):
             self._lanes.start(self._lane(loop), name="a thread for DAX")
         self._jobs.put(job)
@@ -106,10 +126,27 @@ class Threads:
             raise
 
     def _leave(self, job: _Job) -> None:
+        if job.left or job.over:  # it has left before, by its time, or its answer was on its way
+            return
         job.left = True
         if job.begun_s >= 0:
+            job.orphaned = True
             self.orphans += 1
             self._telemetry.dax_orphans.inc()
+
+    async def _look(self) -> None:
+        """Have those leave whose time is up; they wait in the order in which it ends."""
+        while self._waiting:
+            job = self._waiting[0]
+            left_s = job.until_s - self._clock.monotonic_s()
+            if job.future.done() or left_s <= 0:
+                self._waiting.popleft()
+                if not job.future.done():
+                    job.future.set_exception(TimeoutError(f"no answer within {self._timeout_s:g} s"))
+                    self._leave(job)
+            else:
+                await self._clock.sleep(left_s)
+        self._looking = False
 
     async def _lane(self, loop: asyncio.AbstractEventLoop) -> None:
         await anyio.to_thread.run_sync(self._take_jobs, loop, limiter=self._limiter, abandon_on_cancel=True)
@@ -146,15 +183,17 @@ class Threads:
         while self._done:
             job = self._done.popleft()
             self.under_way -= 1
+            job.over = True
             if job.begun_s >= 0:
                 self._telemetry.dax_queue_seconds.observe(job.begun_s - job.queued_s)
             if job.left:
-                self.orphans -= job.begun_s >= 0
+                self.orphans -= job.orphaned
             elif not job.future.done():
                 if job.error is not None:
                     job.future.set_exception(job.error)
                 else:
                     job.future.set_result(job.result)
+            job.result = None  # the job may stay in the queue of those that wait
         if not self.under_way:
             self._empty.set()
 
@@ -170,6 +209,7 @@ class Threads:
         await self.drained()
         for _ in range(len(self._lanes)):
             self._jobs.put(None)
+        await self._watch.cancel()
         await self._lanes.settle()
 
     async def abandon(self) -> None:
@@ -177,4 +217,5 @@ class Threads:
         self._closed = True
         for _ in range(len(self._lanes)):
             self._jobs.put(None)
+        await self._watch.cancel()
         await self._lanes.cancel()

@@ -35,8 +35,8 @@ class DaxTransport:
     Args:
         connect: makes the client; called in a thread.
         threads: that its calls block.
-        clock: for the deadline of a call.
-        timeout_s: of one call, waiting for a thread included.
+        clock: for deadlines.
+        timeout_s: of one call, waiting for the client included.
     """
 
     def __init__(self, connect: Callable[[], Any], *, threads: Threads, clock: Clock, timeout_s: float) -> None:
@@ -65,11 +65,11 @@ class DaxTransport:
         if self._closed or self._process_id != os.getpid():
             raise Closed("this way to DAX is closed, or belongs to the process that this one was forked from")
         try:
-            async with self._clock.timeout(self._timeout_s):
-                call = self._calls.get(operation)
-                if call is None:
+            call = self._calls.get(operation)
+            if call is None:
+                async with self._clock.timeout(self._timeout_s):
                     call = self._calls[operation] = getattr(await self.connected(), method_of(operation))
-                answer: dict[str, Any] = await self._threads.run(partial(call, **parameters))
+            answer: dict[str, Any] = await self._threads.run(partial(call, **parameters))
         except TimeoutError as error:
             raise Stalled(f"DAX gave no answer to {operation} within {self._timeout_s:g} s") from error
         except Exception as error:
@@ -96,7 +96,7 @@ class DaxTransport:
 
     async def _make_client(self) -> Any:
         try:
-            self._client = await self._threads.run(self._connect)
+            self._client = await self._threads.run(self._connect, patient=True)
         finally:
             if self._client is None:
                 asyncio.get_running_loop().call_soon(self._forget_failure)
@@ -113,7 +113,7 @@ class DaxTransport:
                 await self._tasks.settle()
                 if self._client is not None:
                     await self._threads.drained()
-                    await self._threads.run(self._client.close)
+                    await self._threads.run(self._client.close, patient=True)
                 await self._threads.close()
         except TimeoutError:
             await self._threads.abandon()
