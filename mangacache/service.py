@@ -13,7 +13,7 @@ from mangacache.ephemeral import Asker, Connections, Events, Locks, Presence, Ra
 from mangacache.errors import Closed, Transient
 from mangacache.model import SessionPage, checked_id
 from mangacache.redis import open_link
-from mangacache.redis.dialling import Dialler
+from mangacache.redis.ears import Dialler
 from mangacache.redis.subscriptions import Subscriptions
 from mangacache.sessions import Prefetched, Session, Sessions, delete, prefetch
 from mangacache.store import Store, open_transport

@@ -95,7 +95,7 @@ class Held:
         self._cancelling = self._holder.cancelling() if self._holder is not None else 0
         self._keeper = tasks.start(self._keep(renew, watched), name="renew a lock")
 
-    async def end(self, error: BaseException | None) -> None:
+    def end(self, error: BaseException | None) -> None:
         """Stop renewing; where the task was stopped because of the loss, say so instead of letting it look cancelled.
 
         Raises:
@@ -106,13 +106,7 @@ class Held:
             self._keeper.cancel()
         if not self._stopped_holder or holder is None:
             return
-        if not isinstance(error, asyncio.CancelledError):  # it ended by itself before it heard: nobody else may hear
-            try:
-                await self._clock.sleep(0)
-            except asyncio.CancelledError:
-                holder.uncancel()
-            return
-        if holder.uncancel() <= self._cancelling:
+        if holder.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
             raise Conflict(
                 f"the lock of session {self.session_id!r} was lost ({self._why}), and what was done under it stopped: "
                 "take it again, load the session and decide anew"

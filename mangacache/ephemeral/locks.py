@@ -117,7 +117,7 @@ class Locks:
             self._held.discard(held)
             leaving = seeking.leave()
             try:
-                await held.end(failed)
+                held.end(failed)
             finally:
                 if leaving is not None and not held.lost.is_set():
                     await asyncio.wait((leaving,))

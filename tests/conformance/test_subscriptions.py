@@ -13,7 +13,7 @@ from redis import Redis
 from mangacache import Closed, Rejected, Settings
 from mangacache.clock import SystemClock, system_random
 from mangacache.redis import subscriptions as module
-from mangacache.redis.dialling import Dialler
+from mangacache.redis.ears import Dialler
 from mangacache.redis.subscriptions import Deaf, Hears, Said, Subscriptions
 from mangacache.telemetry import Telemetry
 from mangacache.testing import MemoryRedis
