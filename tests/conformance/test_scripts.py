@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from redis import Redis
+from redis import Redis, RedisCluster
 from redises import MemoryHost, RealHost, debian_redis_binary, keys_for_ever, no_key_for_ever
 from scriptcases import A_WHILE_MS, TTL_MS, WINDOW, assert_sound, check, commit, fill, get, meta, turn, turns
 from scriptmutants import MUTANTS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from redises import ScriptHost
 
-HOSTS = ("memory", "shared_valkey", "debian_redis")
+HOSTS = ("memory", "shared_valkey", "debian_redis", "cluster")
 
 
 @pytest.fixture(params=HOSTS)
@@ -34,6 +34,10 @@ def host(request) -> Iterator[ScriptHost]:
     """Each server in turn."""
     if request.param == "memory":
         yield MemoryHost()
+        return
+    if request.param == "cluster":
+        with RedisCluster(host="127.0.0.1", port=request.getfixturevalue("cluster").ports[0]) as client:
+            yield RealHost(client)
         return
     with Redis(port=request.getfixturevalue(request.param)) as client:
         yield RealHost(client)
