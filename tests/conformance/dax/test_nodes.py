@@ -18,7 +18,7 @@ from mangacache.errors import Invalid
 from mangacache.local.dax.control import fetch_status
 from mangacache.local.process import free_port
 
-HANG_GUARD_S = 120
+HANG_GUARD_S = 60
 
 
 def text(value):
