@@ -21,7 +21,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 octets = st.binary(max_size=12)
 
 
-def _spelled(parts: tuple[bool, int, int, int]) -> str:
+def _number(parts: tuple[bool, int, int, int]) -> str:
     negative, coefficient, exponent, form = parts
     # The real client cannot write a zero with a sign.
     number = Decimal((int(negative and coefficient != 0), tuple(map(int, str(coefficient))), exponent))
@@ -33,7 +33,7 @@ def _spelled(parts: tuple[bool, int, int, int]) -> str:
 numbers = st.one_of(
     st.integers(-300, 300).map(str),
     st.integers(-(10**38) + 1, 10**38 - 1).map(str),
-    st.tuples(st.booleans(), st.integers(0, 10**38 - 1), st.integers(-88, 84), st.integers(0, 2)).map(_spelled),
+    st.tuples(st.booleans(), st.integers(0, 10**38 - 1), st.integers(-88, 84), st.integers(0, 2)).map(_number),
     st.sampled_from(["0", "0.0", "0E-7", "1.0", "100", "1e2", "1E+70", "1E-100", "-1E-100", "18446744073709551616"]),
 )
 """As callers spell them: equal ones in many ways."""
@@ -70,6 +70,11 @@ def key_values(kind: str) -> st.SearchStrategy[dict[str, Any]]:
 def keys(kinds: str) -> st.SearchStrategy[dict[str, Any]]:
     """Give keys of a table whose key attributes `pk` and `sk` have these types."""
     return st.fixed_dictionaries({name: key_values(kind) for name, kind in zip(("pk", "sk"), kinds, strict=False)})
+
+
+def spelled(key: dict[str, Any]) -> str:
+    """Return what tells keys without numbers apart."""
+    return repr(sorted(key.items()))
 
 
 def same(value: Any) -> Any:

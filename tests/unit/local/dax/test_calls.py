@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from daxtrees import meaning
-from daxvalues import KEY_SCHEMAS, attributes, brief, conditions, keys, paths, patient, placeholders, updates
+from daxvalues import KEY_SCHEMAS, attributes, brief, conditions, keys, paths, patient, placeholders, spelled, updates
 from daxwire import Wire, schema
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,7 +155,7 @@ def test_a_page_of_an_index_begins_after_any_attributes(operation, data):
 @given(data=st.data())
 def test_batch_get_item(data):
     """The client takes the same key in two tables for a key given twice."""
-    several = data.draw(st.lists(keys("S"), min_size=2, max_size=6, unique_by=str))
+    several = data.draw(st.lists(keys("S"), min_size=2, max_size=6, unique_by=spelled))
     wanted = {}
     for table, keys_ in (("one", several[::2]), ("two", several[1::2])):
         entry = {"Keys": keys_} | data.draw(optional(ConsistentRead=st.just(True), ProjectionExpression=PROJECTIONS))
@@ -172,7 +172,7 @@ def test_batch_get_item(data):
 def test_batch_write_item(data):
     wanted = {}
     for table in ("one", "two"):
-        several = data.draw(st.lists(keys("S"), min_size=1, max_size=3, unique_by=str))
+        several = data.draw(st.lists(keys("S"), min_size=1, max_size=3, unique_by=spelled))
         wanted[table] = [
             {"PutRequest": {"Item": data.draw(attributes) | key}}
             if data.draw(st.booleans())
