@@ -97,9 +97,7 @@ def test_a_refusal_may_say_nothing_but_its_path():
     assert reply_failure(Failure(codes=(3, 1), message="")).hex() == "820301 60 83f6f6f6".replace(" ", "")
 
 
-WRITES = {
-    "TransactItems": [{"Put": {"TableName": "t"}}, {"Delete": {"TableName": "u"}}, {"Update": {"TableName": "t"}}]
-}
+WRITES = [{"Put": {"TableName": "t"}}, {"Delete": {"TableName": "u"}}, {"Update": {"TableName": "t"}}]
 
 
 def test_a_cancelled_transaction_gives_the_reason_of_each_operation():
