@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 HOSTS = ("memory", "shared_valkey", "debian_redis", "cluster")
 
 
+@pytest.fixture(scope="module")
+def cluster_host(cluster) -> Iterator[ScriptHost]:
+    """All nodes of the cluster, by a client that takes its time to begin."""
+    with RedisCluster(host="127.0.0.1", port=cluster.ports[0]) as client:
+        yield RealHost(client)
+
+
 @pytest.fixture(params=HOSTS)
 def host(request) -> Iterator[ScriptHost]:
     """Each server in turn."""
@@ -36,8 +43,7 @@ def host(request) -> Iterator[ScriptHost]:
         yield MemoryHost()
         return
     if request.param == "cluster":
-        with RedisCluster(host="127.0.0.1", port=request.getfixturevalue("cluster").ports[0]) as client:
-            yield RealHost(client)
+        yield request.getfixturevalue("cluster_host")
         return
     with Redis(port=request.getfixturevalue(request.param)) as client:
         yield RealHost(client)
