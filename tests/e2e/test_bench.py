@@ -113,3 +113,40 @@ async def test_the_dynamodb_bench_measures_each_way_on_both_servers(tmp_path):
                 assert measured["cpu_ms_per_operation"] > 0
                 assert measured["latency_ms"]["p99"] >= measured["latency_ms"]["p50"] > 0
     assert figures["cpu_ratio_to_aioboto3"].keys() == figures["servers"].keys() == {"engine", "canned"}
+
+
+async def test_the_dax_bench_measures_the_adapter_beside_the_bare_client_and_dynamodb(tmp_path):
+    out = tmp_path / "dax.json"
+    status, printed, said = await _run("dax.py", "--quick", "--rounds", "1", "--round-s", "0.1", "--json", str(out))
+    assert status == 0, said
+    assert "adapter to executor" in printed
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    for way in ("adapter", "executor", "threads", "dynamodb"):
+        for in_flight in ("1", "4", "16", "64"):
+            assert figures["gets_per_s"][way][in_flight] > 0
+            assert figures["cpu_us"]["get"][way][in_flight] > 0
+    assert figures["adapter_to_executor_16"] > 0
+    assert {way: lag.keys() for way, lag in figures["loop_lag_ms"].items()} == {"adapter": {"p99"}, "executor": {"p99"}}
+
+
+async def test_the_ephemeral_bench_measures_each_service_and_its_peers(tmp_path):
+    out = tmp_path / "ephemeral.json"
+    bounds = ("--rounds", "1", "--round-s", "0.05", "--customers", "300", "--events", "300")
+    status, printed, said = await _run("ephemeral.py", "--quick", "--json", str(out), *bounds)
+    assert status == 0, said
+    assert "redis-py's Lock" in printed
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    services = figures["services"]
+    assert services.keys() == {"connections", "rate limits", "presence", "trending", "locks", "events"}
+    for calls in services.values():
+        for measured in calls.values():
+            assert measured["round_trips"] > 0
+            for in_flight in ("1", "50"):
+                assert measured[in_flight]["ops_per_s"] > 0
+                assert measured[in_flight]["p99_ms"] >= measured[in_flight]["p50_ms"] > 0
+    assert services["rate limits"].keys() >= {"rate_limits.check", "limits, moving window"}
+    assert 0 < figures["bytes_per_key"]["rate limit, 60 in 60 s"] <= 310
+    assert all(figures["bytes_per_key"].values())
+    assert figures["scale"]["presence"]["customers"] == figures["scale"]["trending"]["events"] == 300
+    for scale in figures["scale"].values():
+        assert all(taken["max"] >= taken["median"] > 0 for taken in scale["server_us"].values())

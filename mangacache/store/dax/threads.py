@@ -48,6 +48,10 @@ class _Job:
         self.result: Any = None
         self.error: BaseException | None = None
 
+    def let_go(self) -> None:
+        """Drop all that is large: the job itself may stay a while among those whose time is looked after."""
+        del self.call, self.future, self.result, self.error
+
 
 class Threads:
     """Runs calls that block; on the event loop that first used it.
@@ -139,9 +143,9 @@ class Threads:
         while self._waiting:
             job = self._waiting[0]
             left_s = job.until_s - self._clock.monotonic_s()
-            if job.future.done() or left_s <= 0:
+            if job.over or left_s <= 0:
                 self._waiting.popleft()
-                if not job.future.done():
+                if not job.over and not job.future.done():
                     job.future.set_exception(TimeoutError(f"no answer within {self._timeout_s:g} s"))
                     self._leave(job)
             else:
@@ -193,7 +197,7 @@ class Threads:
                     job.future.set_exception(job.error)
                 else:
                     job.future.set_result(job.result)
-            job.result = None  # the job may stay in the queue of those that wait
+            job.let_go()
         if not self.under_way:
             self._empty.set()
 
