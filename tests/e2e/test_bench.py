@@ -149,4 +149,4 @@ async def test_the_ephemeral_bench_measures_each_service_and_its_peers(tmp_path)
     assert all(figures["bytes_per_key"].values())
     assert figures["scale"]["presence"]["customers"] == figures["scale"]["trending"]["events"] == 300
     for scale in figures["scale"].values():
-        assert all(taken["max"] >= taken["median"] > 0 for taken in scale["server_us"].values())
+        assert all(taken["max"] >= taken["median"] >= 0 for taken in scale["server_us"].values())
