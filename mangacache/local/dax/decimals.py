@@ -23,7 +23,8 @@ _NUMBER: Final = re.compile(
     r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,9})?", re.ASCII
 )
 _WIDE: Final = Context(prec=1000, Emax=999_999_999_999_999_999, Emin=-999_999_999_999_999_999)
-_MAX_EXPONENT: Final = (1 << 31) - 1
+_MAX_EXPONENT: Final = 100_000
+"""Far beyond DynamoDB's own, and near enough to be computed with."""
 _AS_INTEGER: Final = 400
 
 _ZEROS: Final = frozenset({0x80, 0x7F})
@@ -192,6 +193,8 @@ def decode_sortable(data: bytes, limit: int) -> Decimal:
             raise Malformed("bytes are left over after a number of a range key")
         return Decimal(0)
     negative, magnitude, start = _read_header(data)
+    if abs(magnitude) > _MAX_EXPONENT:
+        raise Malformed(f"a number of a range key has the magnitude {magnitude}")
     digits = _read_digits(data[start:], negative=negative)
     return Decimal((int(negative), tuple(map(int, digits)), magnitude - len(digits)))
 
