@@ -13,7 +13,7 @@ from mangacache.ephemeral import Asker, Connections, Events, Locks, Presence, Ra
 from mangacache.errors import Closed, Transient
 from mangacache.model import SessionPage, checked_id
 from mangacache.redis import open_link
-from mangacache.redis.ears import Dialler
+from mangacache.redis.ears import EarDialer
 from mangacache.redis.subscriptions import Subscriptions
 from mangacache.sessions import Prefetched, Session, Sessions, delete, prefetch
 from mangacache.store import Store, open_transport
@@ -284,7 +284,7 @@ def _subscriptions(
     """Return what listens where the link publishes; None where there is no Redis."""
     dial: Dial | None = getattr(link, "dial", None)  # a double opens its own
     if dial is None and link is not None and settings.redis is not None:
-        dial = Dialler(settings, clock=clock)
+        dial = EarDialer(settings, clock=clock)
     if dial is None:
         return None
     return Subscriptions(dial, timeout_s=settings.redis_timeout_s, clock=clock, random=random, telemetry=telemetry)

@@ -81,7 +81,7 @@ class RedisContexts:
         self._debts = Debts(
             link, self._keeper, calls, settings=settings, clock=clock, tasks=self._tasks, telemetry=telemetry
         )
-        self._wire = Wire(link, self._keeper, calls, clock=clock, random=random, telemetry=telemetry)
+        self._wire = Wire(link, self._keeper, calls, clock=clock, random=random, telemetry=telemetry, tasks=self._tasks)
         telemetry.redis_up.set(1)
         link.admit_with(self._debts.admit)
         self._tasks.start(self._keeper.poll(), name="poll the cache's epoch")

@@ -10,7 +10,7 @@ import msgspec
 from mangacache.context.codec import decode_head, decode_turns, encode_head, encode_ring, encode_turn
 from mangacache.context.messages import Busy, Held
 from mangacache.model import WINDOW, Version
-from mangacache.redis.notices import CLOSED, DELETED, OWED, customer_channel, notice_tail, session_channel
+from mangacache.redis.notices import CLOSED, DELETED, OWED, customer_channel, notice_tail, session_channel, whole_notice
 from mangacache.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -80,6 +80,12 @@ class Calls:
             customer_id = base.meta.customer_id  # a tombstone is nobody's
         customer = customer_channel(self._prefix, customer_id) if customer_id is not None else ""
         return [notice, session_channel(self._prefix, session_id), customer]
+
+    @staticmethod
+    def whole(version: Version, notice: Argument) -> bytes:
+        """Return a notice as the script publishes it."""
+        parts = [str(part).encode() for part in _parts(version)]
+        return whole_notice(parts, notice if isinstance(notice, bytes) else str(notice).encode())
 
     def owed(self, session_id: str) -> list[Argument]:
         """Return the same for a version that was not told when it was written: how it came about is forgotten."""

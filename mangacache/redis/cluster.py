@@ -93,7 +93,12 @@ class ClusterLink:
         clock: deadlines and pauses.
         random: jitter, and which node is asked.
         telemetry: says when a node is lost and reached again.
+
+    Attributes:
+        clustered: see `FindingLink`.
     """
+
+    clustered: Final = True
 
     def __init__(
         self,

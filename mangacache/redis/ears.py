@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mangacache.redis.dialing import Dialer
 from mangacache.redis.link import LinkLost
 from mangacache.redis.listening import ListeningLine
 from mangacache.redis.reconnecting import said
-from mangacache.redis.tls import tls_context
 
 if TYPE_CHECKING:
     from mangacache.clock import Clock
@@ -17,37 +17,34 @@ if TYPE_CHECKING:
     from mangacache.settings import Settings
 
 
-class Dialler:
+class EarDialer:
     """Opens connections to where the settings lead, or to a node that a cluster has named.
 
+    A login by IAM ends after twelve hours, and the server ends the connection with it: that is a loss like any other.
+
     Raises:
-        Invalid: `redis_ca_file` cannot be used.
+        Invalid: `redis_ca_file` cannot be used, or the settings of the login do not go together.
     """
 
     def __init__(self, settings: Settings, *, clock: Clock) -> None:
-        address = settings.redis
-        if address is None:
-            raise AssertionError("a connection without an address")
-        self._to = address
+        self._dialer = Dialer(settings, clock=clock)
         self._clock = clock
         self._within_s = settings.connect_timeout_s
-        self._tls = tls_context(settings.redis_ca_file) if address.tls else None
 
     async def __call__(self, hearer: Hearer, place: Place) -> ListeningLine:
         """See `Dial`."""
-        to, loop = self._to, asyncio.get_running_loop()
-        host, port = place if place is not None else ("", to.port)
+        to = self._dialer.address
+        if place is not None:
+            to = replace(to, host=place[0] or to.host, port=place[1])
         line = ListeningLine(hearer, clock=self._clock)
         try:
             async with self._clock.timeout(self._within_s):
-                if to.unix_path is not None:
-                    await loop.create_unix_connection(lambda: line, to.unix_path)
-                else:
-                    await loop.create_connection(lambda: line, host or to.host, port, ssl=self._tls)
-                await line.begin(to.username, to.password)
-        except (OSError, UnicodeError, TimeoutError, LinkLost) as error:
+                username, password = await self._dialer.login()
+                await self._dialer.open(to, lambda: line)
+                await line.begin(username, password)
+        except (TimeoutError, LinkLost) as error:
             line.abort("it could not be opened")
-            raise LinkLost(f"no connection to {place or to}: {said(error)}", sent=False) from error
+            raise LinkLost(f"no connection to {to}: {said(error)}", sent=False) from error
         except BaseException:
             line.abort("it could not be opened")
             raise

@@ -75,6 +75,11 @@ class FindingLink:
         """The link that was found."""
         return self._link
 
+    @property
+    def clustered(self) -> bool:
+        """Whether keys are on several nodes, so that what one script touches has to be on one of them."""
+        return isinstance(self._link, ClusterLink)
+
     def admit_with(self, admission: Admission) -> None:
         """See `Link`."""
         self._admission = admission

@@ -477,3 +477,17 @@ async def test_a_value_of_another_kind_under_a_locks_key_is_named(workers):
         with pytest.raises(Corrupt, match="lock:session"):
             async with cache.locks.session("s"):
                 pass
+
+
+async def test_locks_hold_on_a_cluster(cluster):
+    async with Instances.open(endpoint=cluster.endpoint) as workers, AsyncExitStack() as stack:
+        caches = [await stack.enter_async_context(workers.cache()) for _ in range(2)]
+        fences = {f"s{number}": [] for number in range(6)}
+
+        async def hold(cache, name):
+            async with cache.locks.session(name, lease_s=60, wait_s=600) as held:
+                assert held.source == "redis"
+                fences[name].append(held.fence)
+
+        await asyncio.gather(*(hold(cache, name) for cache in caches for name in fences for _ in range(2)))
+    assert fences == {name: [1, 2, 3, 4] for name in fences}

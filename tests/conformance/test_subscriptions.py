@@ -13,7 +13,7 @@ from redis import Redis
 from mangacache import Closed, Rejected, Settings
 from mangacache.clock import SystemClock, system_random
 from mangacache.redis import subscriptions as module
-from mangacache.redis.ears import Dialler
+from mangacache.redis.ears import EarDialer
 from mangacache.redis.subscriptions import Deaf, Hears, Said, Subscriptions
 from mangacache.telemetry import Telemetry
 from mangacache.testing import MemoryRedis
@@ -55,7 +55,7 @@ async def _real(stack, request):
     proxy = await stack.enter_async_context(Proxy.open(port))
     client = stack.enter_context(Redis(port=port))
     settings = Settings(redis_endpoint=f"redis://127.0.0.1:{proxy.port}")
-    dialler = Dialler(settings, clock=SystemClock())
+    dialler = EarDialer(settings, clock=SystemClock())
     return Host(
         dialler, lambda channel, payload: client.execute_command("SPUBLISH", channel, payload),
         proxy.cut, proxy.restore, proxy.stall,
@@ -191,3 +191,30 @@ async def test_more_channels_than_a_process_may_listen_to_are_refused(host, monk
         with pytest.raises(Rejected, match="channels"):
             async with host.subscriptions.listen(_name()):
                 pass
+
+
+async def test_a_channel_of_a_cluster_is_listened_to_where_its_slot_is_and_follows_it(cluster):
+    settings = Settings(redis_endpoint=cluster.endpoint)
+    subscriptions = Subscriptions(
+        EarDialer(settings, clock=SystemClock()), timeout_s=10.0, clock=SystemClock(), random=system_random(),
+        telemetry=Telemetry(),
+    )  # fmt: skip
+    names = [_name() for _ in range(24)]
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(subscriptions.close)
+        listeners = {name: await stack.enter_async_context(subscriptions.listen(name)) for name in names}
+        for name, listener in listeners.items():
+            assert await listener.next() == Hears()
+            cluster.ask(cluster.primary_of(name).port, "SPUBLISH", name, "a")
+            assert await listener.next() == Said(b"a")
+        moved, listener = next(iter(listeners.items()))
+        old = cluster.primary_of(moved)
+        new = next(node for node in cluster.nodes if node is not old)
+        cluster.move_slot(moved, new)
+        try:
+            assert (await listener.next()).lost
+            assert await listener.next() == Hears()
+            cluster.ask(new.port, "SPUBLISH", moved, "b")
+            assert await listener.next() == Said(b"b")
+        finally:
+            cluster.move_slot(moved, old)
