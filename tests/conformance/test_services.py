@@ -135,7 +135,90 @@ async def test_connections_that_come_and_go_at_once_are_found_where_they_are_map
         assert set().union(*listed.values()) == ids(await found.of_customer("c"))
 
 
+async def test_a_connection_lives_on_by_its_traffic_and_ends_without():
+    host, clock = Host(), HandClock()
+    async with host.services(clock) as services:
+        found = services.connections
+        await found.connect("busy", "s", customer_id="c")
+        await found.connect("idle", "s", customer_id="c")
+        for _ in range(30):
+            clock.pass_s(600)
+            assert (await found.refresh("busy")).session_id == "s"
+        assert await found.refresh("idle") is None
+        assert await found.get("idle") is None
+        assert ids(await found.of_session("s")) == ids(await found.of_customer("c")) == {"busy"}
+        clock.pass_s(7201)
+        assert await found.of_session("s") == ()
+        clock.pass_s(7201)
+        assert host.double.keys() == []
+
+
+async def test_a_list_that_was_lost_is_whole_again_after_an_eighth_of_a_connections_life():
+    host, clock = Host(), HandClock()
+    async with host.services(clock) as services:
+        found = services.connections
+        for connection in ("x", "y"):
+            await found.connect(connection, "s", customer_id="c")
+        host.delete(services.asker.key("session_conn", "s"))
+        host.delete(services.asker.key("customer_conn", "c"))
+        clock.pass_s(899)
+        await found.refresh("x")
+        assert await found.of_session("s") == ()
+        clock.pass_s(1)
+        for connection in ("x", "y"):
+            await found.refresh(connection)
+        assert ids(await found.of_session("s")) == ids(await found.of_customer("c")) == {"x", "y"}
+
+
+async def test_a_list_is_bounded_and_those_refreshed_longest_ago_leave_it(monkeypatch):
+    monkeypatch.setattr("mangacache.ephemeral.connections.MOST_OF_A_SESSION", 3)
+    host, clock = Host(), HandClock()
+    async with host.services(clock) as services:
+        found = services.connections
+        for number in range(5):
+            await found.connect(f"x{number}", "s")
+            clock.pass_s(0.001)
+        assert ids(await found.of_session("s")) == {"x2", "x3", "x4"}
+        assert (await found.get("x0")).session_id == "s"
+
+
 # Presence
+
+
+async def test_who_was_not_seen_for_a_while_is_offline_and_later_forgotten():
+    host, clock = Host(), HandClock()
+    async with host.services(clock) as services:
+        found = services.presence
+        await found.heartbeat("c")
+        clock.pass_s(60)
+        await found.heartbeat("d")
+        clock.pass_s(30)
+        assert [await found.is_online(customer) for customer in "cd"] == [False, True]
+        assert await found.count() == 1
+        assert [sight.customer_id for sight in (await found.page()).sights] == ["d"]
+        sight = await found.last_seen("c")
+        assert (sight.online, sight.ago_s) == (False, 90)
+        clock.pass_s(3511)
+        assert await found.last_seen("c") is None
+        assert (await found.last_seen("d")).ago_s == 3541
+        clock.pass_s(60)
+        assert host.double.keys() == []
+
+
+async def test_a_heartbeat_removes_so_many_who_are_gone_and_no_more(monkeypatch):
+    monkeypatch.setattr("mangacache.ephemeral.presence.SHARDS", 1)
+    host, clock = Host(), HandClock()
+    async with host.services(clock) as services:
+        key = services.asker.key("online", "0")
+        await asyncio.gather(*(services.presence.heartbeat(f"old {number}") for number in range(250)))
+        clock.pass_s(3599)
+        await services.presence.heartbeat("new")
+        clock.pass_s(2)
+        left = []
+        for _ in range(4):
+            await services.presence.heartbeat("new")
+            left.append(host.double._primary.db.value(key).zcard())
+        assert left == [151, 51, 1, 1]
 
 
 async def test_who_was_seen_is_online_and_who_was_not_is_not(services):
