@@ -88,37 +88,36 @@ class Follower:
         if version.incarnation > seen.incarnation:
             yield from self._next_life(notice, seen)
             return
-        turns, revisions = version.number > seen.number, version.revision > seen.revision
-        if not turns and not revisions:
+        if seen.covers(version):
             return
-        first = max(seen.number, version.number - notice.turns) + 1
-        if not self._unsure and (
-            (turns and first > seen.number + 1) or (revisions and version.revision > seen.revision + 1)
-        ):
-            yield self._gap(version)
-        self._unsure = False
-        for number in range(first, version.number + 1) if turns else ():
-            at = Version(version.incarnation, number, seen.revision)
+        revision = version.revision - 1 if version.revision > seen.revision else seen.revision
+        before = seen.join(Version(version.incarnation, max(seen.number, version.number - notice.turns), revision))
+        if before != seen and not self._unsure:
+            yield self._gap(before)
+        self._unsure, self._seen = False, before.join(version)
+        for number in range(before.number + 1, version.number + 1):
+            at = Version(version.incarnation, number, before.revision)
             yield Event(kind="turn", session_id=self._session_id, version=at, number=number)
-        self._seen = seen.join(version)
-        if revisions:
-            yield Event(
-                kind="closed" if notice.mark == CLOSED else "meta", session_id=self._session_id, version=version
-            )
+        if version.revision > before.revision:
+            kind: Kind = "closed" if notice.mark == CLOSED else "meta"
+            yield Event(kind=kind, session_id=self._session_id, version=self._seen)
 
     def _next_life(self, notice: Notice, seen: Version) -> Iterator[Event]:
         """A later life begins by a delete, which is told; where it was not heard, it was missed."""
         version = notice.version
         begins = not seen.incarnation and version.incarnation == 1
         told = notice.mark == DELETED and version.incarnation == seen.incarnation + 1
-        if not begins and not told and not self._unsure:
-            yield self._gap(version)
+        before = Version(version.incarnation, 0, 0)
+        if not begins and not told:
+            before = version if notice.mark == DELETED else _before(notice)
+            if not self._unsure:
+                yield self._gap(before)
+        self._seen = before
         if notice.mark == DELETED:
             self._seen, self._unsure = version, False
             yield Event(kind="deleted", session_id=self._session_id, version=version)
-            return
-        self._seen = Version(version.incarnation, 0, 0) if begins else _before(notice)
-        yield from self.take(notice)
+        else:
+            yield from self.take(notice)
 
     def _owed(self, version: Version) -> Iterator[Event]:
         """What a worker could not tell when it happened is told later as a version alone."""
