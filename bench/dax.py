@@ -43,24 +43,25 @@ _WARM_UP_S: Final = 0.2
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is measured: rounds, and the seconds of one."""
+    """How much is measured: rounds, the seconds of one, and the rounds of the two ways that are compared."""
 
     rounds: int
     round_s: float
+    compared_rounds: int
 
     @classmethod
     def of(cls, given: argparse.Namespace) -> Plan:
         """Return the plan that the options amount to."""
         if given.quick:
-            return cls(rounds=given.rounds or 3, round_s=given.round_s or 0.15)
-        return cls(rounds=given.rounds or 7, round_s=given.round_s or 1.0)
+            return cls(rounds=given.rounds or 2, round_s=given.round_s or 0.15, compared_rounds=given.rounds or 11)
+        return cls(rounds=given.rounds or 7, round_s=given.round_s or 0.5, compared_rounds=given.rounds or 41)
 
 
 def main() -> int:
     """Measure, print, write."""
     parser = options(str(__doc__).split("\n", maxsplit=1)[0])
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds (7; with --quick 3)")
-    parser.add_argument("--round-s", type=float, metavar="S", help="seconds a round (1; with --quick 0.15)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each (7 and 41; with --quick 2 and 11)")
+    parser.add_argument("--round-s", type=float, metavar="S", help="seconds a round (0.5; with --quick 0.15)")
     given = parser.parse_args()
     try:
         figures = run(_bench(given, Plan.of(given)), loop=given.loop)
@@ -103,7 +104,14 @@ async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:
             for in_flight in IN_FLIGHT if what == "get" else (1, COMPARED):
                 sides = {way: _round(clients[way], what, in_flight, plan) for way in ways}
                 measured.setdefault(what, {})[in_flight] = await interleave(plan.rounds, sides)
-    return {"bench": "dax", **_figures(measured), "load": {**msgspec.structs.asdict(plan)}, "environment": found}
+        pair = {way: _round(clients[way], "get", COMPARED, plan) for way in ("adapter", "executor")}
+        compared = await interleave(plan.compared_rounds, pair)
+    return {
+        "bench": "dax",
+        **_figures(measured, compared),
+        "load": {**msgspec.structs.asdict(plan)},
+        "environment": found,
+    }
 
 
 def _round(client: ClientProcess, what: str, in_flight: int, plan: Plan) -> Callable[[], Any]:
@@ -114,8 +122,9 @@ def _round(client: ClientProcess, what: str, in_flight: int, plan: Plan) -> Call
     return measure
 
 
-def _figures(measured: dict[str, dict[int, dict[str, list[dict[str, Any]]]]]) -> dict[str, Any]:
-    compared = measured["get"][COMPARED]
+def _figures(
+    measured: dict[str, dict[int, dict[str, list[dict[str, Any]]]]], compared: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
     ratios = paired_ratios(_rates(compared["adapter"]), _rates(compared["executor"]))
     names = {"get": "gets_per_s", "turns": "turns_per_s", "window": "windows_per_s"}
     return {

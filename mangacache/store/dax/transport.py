@@ -86,24 +86,17 @@ class DaxTransport:
             Invalid: the configuration cannot do.
             Unanswered: the cluster cannot be reached.
         """
-        if self._client is None:
-            if self._connecting is None:
-                self._connecting = self._tasks.start(self._make_client(), name="connect to DAX", awaited=True)
-            await asyncio.wait((self._connecting,))
-        if self._client is None and self._connecting is not None:
-            return self._connecting.result()
-        return self._client
+        if self._client is not None:
+            return self._client
+        task = self._connecting
+        if task is None or task.done():  # one that has failed stands for its own time only
+            task = self._connecting = self._tasks.start(self._make_client(), name="connect to DAX", awaited=True)
+        await asyncio.wait((task,))
+        return task.result()
 
     async def _make_client(self) -> Any:
-        try:
-            self._client = await self._threads.run(self._connect, patient=True)
-        finally:
-            if self._client is None:
-                asyncio.get_running_loop().call_soon(self._forget_failure)
+        self._client = await self._threads.run(self._connect, patient=True)
         return self._client
-
-    def _forget_failure(self) -> None:
-        self._connecting = None
 
     async def close(self) -> None:
         """Let calls that run end, and then the client's own threads; nobody is kept waiting for long."""

@@ -1,0 +1,283 @@
+"""What the DAX client raises and what becomes of it; what is wrong with a configuration, in one line each."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from contextlib import contextmanager
+
+import pytest
+from amazondax.DaxError import DaxClientError, DaxErrorCode, DaxServiceError, DaxValidationError
+from botocore.exceptions import NoCredentialsError
+from daxes import emulated
+
+from mangacache import Closed, Invalid, MangaCache, NotFound, Rejected, Settings
+from mangacache.clock import SystemClock
+from mangacache.store.dax import client as client_module
+from mangacache.store.dax import dax_transport
+from mangacache.store.dax.client import connect
+from mangacache.store.dax.failures import failure_of
+from mangacache.store.dax.transport import Stalled
+from mangacache.store.transport import ConditionFailed, Throttled, Unanswered
+from mangacache.telemetry import Telemetry
+
+DYNAMODB = [4, 37, 38, 39]
+
+
+def _service(codes, *, code=None, status=400, message="as the server says"):
+    return DaxServiceError("GetItem", message, codes, None, code, status)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (_service([*DYNAMODB, 40]), Throttled),
+        (_service([*DYNAMODB, 49]), Throttled),
+        (_service([*DYNAMODB, 50]), Throttled),
+        (_service([*DYNAMODB, 61]), Throttled),
+        (_service([*DYNAMODB, 41]), NotFound),
+        (_service([4, 23, 24]), NotFound),
+        (_service([*DYNAMODB, 43]), ConditionFailed),
+        (_service([*DYNAMODB, 46]), Invalid),
+        (_service([4, 37, 38, 42]), Invalid),
+        (_service([4, 37, 38, 44]), Invalid),  # whose code the client makes a pair
+        (_service([4, 23, 31]), Invalid),
+        (_service([*DYNAMODB, 47]), Unanswered),
+        (_service([3, 37, 54], status=500), Unanswered),
+        (_service([1, 2], status=500), Unanswered),
+        (_service([2, 9, 9], code="SomethingNew"), Unanswered),
+        (DaxServiceError.from_no_more_data_exception("GetItem", EOFError()), Unanswered),
+        (DaxClientError("No cluster endpoints available", DaxErrorCode.NoRoute), Unanswered),
+        (DaxClientError("cannot be decoded", DaxErrorCode.Decoder), Unanswered),
+        (DaxClientError("cannot be decoded", DaxErrorCode.MalformedResult), Unanswered),
+        (DaxValidationError("Key: unknown parameter"), Invalid),
+        (ConnectionRefusedError(111, "Connection refused"), Unanswered),
+        (ConnectionResetError(104, "Connection reset by peer"), Unanswered),
+        (BrokenPipeError(32, "Broken pipe"), Unanswered),
+        (TimeoutError("timed out"), Unanswered),
+        (OSError(113, "No route to host"), Unanswered),
+        (EOFError(), Unanswered),
+        (NoCredentialsError(), Invalid),
+        (TypeError("unhashable type: 'dict'"), Unanswered),  # the client at a path of codes that ends early
+        (AttributeError("'NoneType' object has no attribute 'sendall'"), Unanswered),
+    ],
+)
+def test_whatever_the_client_raises_is_one_of_the_transports_errors(error, kind):
+    failure = failure_of("GetItem", error)
+    assert type(failure) is kind
+    assert "\n" not in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("error", "sent"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), False),
+        (DaxClientError("No cluster endpoints available", DaxErrorCode.NoRoute), False),
+        (ConnectionResetError(104, "Connection reset by peer"), True),
+        (DaxServiceError.from_no_more_data_exception("PutItem", EOFError()), True),
+        (TimeoutError("timed out"), True),
+    ],
+)
+def test_only_what_cannot_have_been_sent_counts_as_unsent(error, sent):
+    assert failure_of("PutItem", error).sent is sent
+
+
+@pytest.mark.parametrize("error", [Rejected("full"), Closed("gone"), Unanswered("lost")])
+def test_our_own_errors_stay_what_they_are(error):
+    assert failure_of("GetItem", error) is error
+
+
+# Servers that are no DAX
+
+
+@contextmanager
+def _server(behave):
+    """Serve connections by `behave(socket)`; each ends with the block."""
+    over = threading.Event()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            behave(self.request, over)
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"dax://127.0.0.1:{server.server_address[1]}"
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
+
+
+def _silent(_connection, over):
+    over.wait()
+
+
+def _hangs_up(connection, _over):
+    connection.close()
+
+
+def _web(connection, _over):
+    connection.recv(4096)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+def _settings(endpoint, **changes):
+    return Settings(dax_endpoint=endpoint, connect_timeout_s=0.3, dax_timeout_s=0.3, **changes)
+
+
+def _refused():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        return f"dax://127.0.0.1:{closed.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("behave", [_silent, _hangs_up, _web])
+@pytest.mark.parametrize("scheme", ["dax", "daxs"])
+def test_a_server_that_is_no_dax_is_said_to_be_none(behave, scheme):
+    with _server(behave) as endpoint:
+        settings = _settings(endpoint.replace("dax:", f"{scheme}:"))
+        with pytest.raises(Unanswered, match="does not answer as a DAX cluster does: is it DAX's endpoint") as caught:
+            connect(settings.dax, settings)
+    assert not caught.value.sent
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [
+        (_refused(), "127.0.0.1:.*Connection refused"),
+        ("dax://no-such-host.invalid:8111", "no-such-host.invalid:8111: ."),
+    ],
+)
+def test_a_cluster_that_cannot_be_reached_is_said_to_be_away_and_why(endpoint, why):
+    settings = _settings(endpoint)
+    with pytest.raises(Unanswered, match=f"DAX cannot be reached at .*{why}") as caught:
+        connect(settings.dax, settings)
+    assert not caught.value.sent
+
+
+def test_without_credentials_the_line_says_so(monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    settings = _settings("dax://127.0.0.1:1")
+    with pytest.raises(Invalid, match="no AWS credentials were found"):
+        connect(settings.dax, settings)
+
+
+def test_a_profile_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "nowhere")
+    settings = _settings("dax://127.0.0.1:1")
+    with pytest.raises(Invalid, match="nowhere"):
+        connect(settings.dax, settings)
+
+
+def test_without_the_client_the_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "amazondax", None)
+    with pytest.raises(Invalid, match=r"pip install 'mangacache\[dax\]'"):
+        client_module.check_installed()
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:8111", "redis://127.0.0.1:8111", "dax://user:pw@host"])
+def test_an_endpoint_of_another_kind_is_refused_before_anything_is_opened(endpoint):
+    with pytest.raises(Invalid, match="dax_endpoint"):
+        Settings(dax_endpoint=endpoint)
+
+
+# The adapter, with the real client
+
+
+async def test_the_adapter_gives_up_in_time_before_a_server_that_says_nothing():
+    with _server(_silent) as endpoint:
+        settings = _settings(endpoint)
+        telemetry = Telemetry()
+        adapter = dax_transport(
+            lambda: connect(settings.dax, settings), settings, clock=SystemClock(), telemetry=telemetry
+        )
+        with pytest.raises((Stalled, Unanswered)):
+            await adapter.request("GetItem", {"TableName": "t", "Key": {}})
+        await adapter.close()
+        with pytest.raises(Closed):
+            await adapter.request("GetItem", {"TableName": "t", "Key": {}})
+
+
+async def test_the_adapter_makes_its_client_anew_once_the_cluster_is_there(real_world):
+    made = []
+
+    def make():
+        made.append(connect(settings.dax, settings) if made else None)
+        if made[-1] is None:
+            raise Unanswered("not yet", sent=False)
+        return made[-1]
+
+    with emulated(real_world.settings.dynamodb_endpoint) as emulator:
+        settings = real_world.settings.replace(dax_endpoint=emulator.endpoint, dax_timeout_s=10.0)
+        adapter = dax_transport(make, settings, clock=SystemClock(), telemetry=Telemetry())
+        get = {"TableName": settings.table_name, "Key": {"PK": {"S": "a"}, "SK": {"S": "b"}}}
+        with pytest.raises(Unanswered):
+            await adapter.request("GetItem", get)
+        assert "Item" not in await adapter.request("GetItem", get)
+        await adapter.close()
+    assert len(made) == 2
+
+
+# A service before a DAX that is none
+
+
+async def _reads_from_dynamodb(settings, caplog):
+    """Open a service, have it read and write, and return what it warned of DAX."""
+    async with MangaCache.open(settings) as cache:
+        session = cache.session("s")
+        for number in range(12):
+            await session.append(role="user", content=f"{number}")
+        cache._sessions._actors.clear()
+        context = await session.context(turns=12)
+        assert (len(context.turns), context.source) == (12, "dynamodb")
+    return [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("kind", ["refused", "silent", "web"])
+async def test_a_service_before_a_cluster_that_is_away_opens_warns_once_and_works(real_world, caplog, kind):
+    if kind == "refused":
+        settings = _settings(_refused())
+        (warning,) = await _reads_from_dynamodb(real_world.settings.replace(dax_endpoint=settings.dax_endpoint), caplog)
+    else:
+        with _server({"silent": _silent, "web": _web}[kind]) as endpoint:
+            changed = {"dax_endpoint": endpoint, "connect_timeout_s": 0.5}
+            (warning,) = await _reads_from_dynamodb(real_world.settings.replace(**changed), caplog)
+    assert warning.message == "dax_away"
+    assert "DAX" in warning.why
+
+
+async def test_a_service_before_a_cluster_that_knows_no_such_table_does_not_open(real_world, moto):
+    with emulated(moto) as emulator:
+        settings = real_world.settings.replace(dax_endpoint=emulator.endpoint, dax_timeout_s=10.0)
+        with pytest.raises(NotFound, match="the DAX cluster finds no such table") as caught:
+            async with MangaCache.open(settings):
+                pass
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_service_whose_credentials_the_cluster_refuses_does_not_open(real_world):
+    with emulated(real_world.settings.dynamodb_endpoint, secrets={"another": "secret"}) as emulator:
+        settings = real_world.settings.replace(dax_endpoint=emulator.endpoint, dax_timeout_s=10.0)
+        with pytest.raises(Invalid, match=r"DAX refused .*Check the credentials"):
+            async with MangaCache.open(settings):
+                pass
+
+
+async def test_no_region_in_the_environment_is_needed(real_world, monkeypatch):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    with emulated(real_world.settings.dynamodb_endpoint, region="us-east-1") as emulator:
+        settings = real_world.settings.replace(dax_endpoint=emulator.endpoint, dax_timeout_s=10.0)
+        async with MangaCache.open(settings) as cache:
+            assert cache.telemetry.value("mangacache_dax_up") == 1
