@@ -113,7 +113,7 @@ def _text_of_float(number: float) -> str:
     text = repr(number)
     if not _NUMBER.fullmatch(text):
         raise Malformed(f"{text} is no number")
-    return text
+    return str(Decimal(text))
 
 
 def encode_number(text: str) -> bytes:
