@@ -2,5 +2,6 @@
 
 from mangacache.context.cache import RedisContexts
 from mangacache.context.tier import Confirmed, ContextTier, Found, NoTier
+from mangacache.context.watching import Memory
 
-__all__ = ["Confirmed", "ContextTier", "Found", "NoTier", "RedisContexts"]
+__all__ = ["Confirmed", "ContextTier", "Found", "Memory", "NoTier", "RedisContexts"]

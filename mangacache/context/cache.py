@@ -23,6 +23,7 @@ from mangacache.context.messages import (
 )
 from mangacache.context.reading import read, read_strongly
 from mangacache.context.tier import Confirmed, Found
+from mangacache.context.watching import Watch
 from mangacache.context.wire import Asked, Wire
 from mangacache.errors import MangaCacheError, Transient
 from mangacache.redis import LinkLost, Moved, ScriptFailed
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mangacache.clock import Clock, Random
+    from mangacache.context.watching import Memory
     from mangacache.model import Version
     from mangacache.redis import Link
     from mangacache.settings import Settings
@@ -84,6 +86,8 @@ class RedisContexts:
         self._wire = Wire(link, self._keeper, calls, clock=clock, random=random, telemetry=telemetry, tasks=self._tasks)
         telemetry.redis_up.set(1)
         link.admit_with(self._debts.admit)
+        self._watch = Watch(settings.key_prefix, telemetry=telemetry)
+        link.watch_with(self._watch)
         self._tasks.start(self._keeper.poll(), name="poll the cache's epoch")
 
     def __repr__(self) -> str:
@@ -93,6 +97,10 @@ class RedisContexts:
         self._link.drop()
         if self._epoch_changed is not None:
             self._epoch_changed()
+
+    def feed(self, memory: Memory) -> None:
+        """See `ContextTier`."""
+        self._watch.feed(memory)
 
     # Reading
 

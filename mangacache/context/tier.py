@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mangacache.clock import Clock
+    from mangacache.context.watching import Memory
     from mangacache.model import Version
     from mangacache.store.windows import Loaded
 
@@ -54,6 +55,9 @@ class Confirmed(msgspec.Struct, frozen=True):
 
 class ContextTier(Protocol):
     """A cache of contexts that workers share. It may forget at any time, and is never older than it says."""
+
+    def feed(self, memory: Memory) -> None:
+        """Tell a memory of what other workers write, from now on, as far as the tier hears of it."""
 
     async def read(self, session_id: str, *, least: Version, have: Snapshot | None) -> Found:
         """Return the session at `least` or newer, from the tier or else from DynamoDB.
@@ -113,6 +117,9 @@ class NoTier:
         self._load = load
         self._window = window
         self._clock = clock
+
+    def feed(self, memory: Memory) -> None:
+        """See `ContextTier`: nothing is heard."""
 
     async def read(self, session_id: str, *, least: Version, have: Snapshot | None) -> Found:
         """See `ContextTier`."""

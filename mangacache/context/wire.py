@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from mangacache.telemetry import Telemetry
 
 _MAX_MOVES: Final = 16
+_WATCHED: Final = frozenset({scripts.GET.name, scripts.FILL.name, scripts.COMMIT.name})
+"""What leaves the caller with a context that is current: he is told when another writes it."""
 _MOST_ANNOUNCING: Final = 1_024
 
 
@@ -202,7 +204,8 @@ class Wire:
 
     async def _run(self, script: Script, session_id: str, arguments: Sequence[Argument], *, epoch: int) -> Any:
         """Run a script under an epoch; an answer that comes after the epoch has changed does not count."""
-        reply = await self._link.run(script, self._calls.key(session_id, epoch), arguments, tag=epoch)
+        watch = script.name in _WATCHED
+        reply = await self._link.run(script, self._calls.key(session_id, epoch), arguments, tag=epoch, watch=watch)
         if self._keeper.epoch != epoch:
             raise Moved
         return reply

@@ -83,6 +83,7 @@ class PipelinedLine(asyncio.Protocol):
         self.usable = False
         self.watches = False
         self._changes = changes
+        self._watched = False
         self._clock = clock
         self._gone = gone
         self._loop = asyncio.get_running_loop()
@@ -216,8 +217,8 @@ class PipelinedLine(asyncio.Protocol):
                 await self._ended.wait()
 
     def _say_lost(self) -> None:
-        if self.watches and self._changes is not None:
-            self.watches = False
+        if self._watched and self._changes is not None:
+            self._watched = False
             self._changes.lost()
 
     def _refuse_waiting(self, unheard: Unheard) -> None:
@@ -240,6 +241,7 @@ class PipelinedLine(asyncio.Protocol):
             call = waiting.popleft()
             if not call.outcome.done():  # else its caller has left: it need not be sent
                 if call.before:
+                    self._watched = self._watched or call.before is WATCH
                     out.append(call.before)
                     sent.append(_Call(b"", self._nobody, call.since_s, b""))
                 out.append(call.packed)

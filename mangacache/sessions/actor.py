@@ -75,6 +75,7 @@ class Actor:
     Attributes:
         known: the memory tier's copy, None where nothing is known.
         validated_at_s: `clock.age_s` when the request was sent that last showed `known` to be current.
+        changed_at_s: `clock.age_s` when another worker was last heard to have changed the session.
         window_at_s: the same for its turns alone, by strong reads and by puts, which end at a seal.
         first_version: the version at which `known` began.
         grew_at_s: `clock.monotonic_s` when `known` last became newer.
@@ -84,8 +85,8 @@ class Actor:
     """
 
     __slots__ = (
-        "draining", "first_version", "flights", "grew_at_s", "known", "last_used_s", "mailbox", "session_id",
-        "swept_upto", "touched_at_s", "validated_at_s", "window_at_s",
+        "changed_at_s", "draining", "first_version", "flights", "grew_at_s", "known", "last_used_s", "mailbox",
+        "session_id", "swept_upto", "touched_at_s", "validated_at_s", "window_at_s",
     )  # fmt: skip
 
     def __init__(self, session_id: str) -> None:
@@ -93,6 +94,7 @@ class Actor:
         self.known: Snapshot | None = None
         self.first_version: Version | None = None
         self.validated_at_s = float("-inf")
+        self.changed_at_s = float("-inf")
         self.window_at_s = float("-inf")
         self.grew_at_s = float("-inf")
         self.touched_at_s = 0.0

@@ -68,6 +68,8 @@ class Sessions:
         )
         self._evictor = self._tasks.start(self._evict_idle(), name="evict idle sessions")
         self._closed = False
+        self._lost_at_s = float("-inf")
+        tier.feed(self)
 
     def __len__(self) -> int:
         return len(self._actors)
@@ -84,6 +86,16 @@ class Sessions:
             self._actors.move_to_end(session_id)
         actor.last_used_s = self.clock.age_s()
         return actor
+
+    def changed(self, session_id: str) -> None:
+        """See `context.Memory`: what is asked for now and answered later was asked for too early, too."""
+        actor = self._actors.get(session_id)
+        if actor is not None:
+            actor.changed_at_s = self.clock.age_s()
+
+    def lost(self) -> None:
+        """See `context.Memory`."""
+        self._lost_at_s = self.clock.age_s()
 
     # Reading
 
@@ -148,6 +160,8 @@ class Sessions:
         limit_s = consistency.max_age_s
         if limit_s is None:
             limit_s = self.settings.near_max_age_s
+            if actor.validated_at_s <= max(actor.changed_at_s, self._lost_at_s):
+                return False
         if self.clock.age_s() - actor.validated_at_s > limit_s:
             return False
         return at_least is None or known.version.covers(at_least)

@@ -54,7 +54,7 @@ MUTANTS = (
     ),
     Mutant("get", "META in a hit", (("if have_r < r then meta", "if false then meta"),)),
     Mutant("get", "the window's beginning", (("math.max(have_t + 1, tonumber(h[4]))", "have_t + 1"),)),
-    Mutant("get", "the sliding expiry", (("    redis.call('PEXPIRE', key, ARGV[3])\n", ""),)),
+    Mutant("get", "the sliding expiry", (("      redis.call('PEXPIRE', key, ARGV[3])\n", ""),)),
     Mutant("get", "waiting for a lease", (("if left > 0 and left", "if false and left"),)),
     Mutant("get", "the lease's end", (("if left > 0 and left <= tonumber(ARGV[2]) then", "if true then"),)),
     Mutant("get", "the longest that a lease may last", ((" and left <= tonumber(ARGV[2])", ""),)),

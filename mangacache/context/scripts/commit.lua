@@ -72,4 +72,5 @@ set('r', r)
 set('lo', lo)
 redis.call(unpack(fields))
 redis.call('PEXPIRE', key, ARGV[1])
+redis.call('EXISTS', key) -- a write ends the writer's own watch, a read begins it
 return {'written', to_i, t, r}

@@ -34,6 +34,7 @@ if h[4] and h[4] == ARGV[8] then
   end
   redis.call(unpack(fields))
   redis.call('PEXPIRE', key, ARGV[1])
+  redis.call('EXISTS', key) -- a write ends the writer's own watch, a read begins it
   return 'filled'
 end
 

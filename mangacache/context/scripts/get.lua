@@ -3,7 +3,7 @@
 -- KEYS[1]  the session's hash
 -- ARGV     1 lease          random token, used if the caller is to fill
 --          2 lease_ms       how long that right lasts
---          3 ttl_ms         sliding expiry of a context that is read or written
+--          3 ttl_ms         sliding expiry of a context that is read or written; renewed when a tenth has passed
 --          4 max_age_ms     a context filled longer ago than this is not given any more (R10)
 --          5 window         N: turns kept
 --          6-8 least        incarnation, turn, revision that anybody is known to have seen
@@ -26,7 +26,10 @@ if i then -- FULL
   local least_i, least_t, least_r = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
   local enough = least_i < i or (least_i == i and least_t <= t and least_r <= r)
   if enough and age >= 0 and age <= tonumber(ARGV[4]) then
-    redis.call('PEXPIRE', key, ARGV[3])
+    if redis.call('PTTL', key) < ARGV[3] * 0.9 then -- a renewal is a write, of which all hear who watch the hash
+      redis.call('PEXPIRE', key, ARGV[3])
+      redis.call('EXISTS', key) -- a write ends the writer's own watch, a read begins it
+    end
     local have_t, have_r = -1, -1
     if tonumber(ARGV[9]) == i then have_t, have_r = tonumber(ARGV[10]), tonumber(ARGV[11]) end
     if have_t >= t and have_r >= r then return {'same', age, i, t, r} end

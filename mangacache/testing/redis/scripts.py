@@ -36,7 +36,8 @@ def get(db: Keyspace, key: str, argv: list[bytes]) -> Reply:
         least_i, least_t, least_r = _numbers(*argv[5:8])
         enough = least_i < i or (least_i == i and least_t <= t and least_r <= r)
         if enough and 0 <= age <= max_age_ms:
-            db.pexpire(key, ttl_ms)
+            if db.pttl(key) < ttl_ms * 0.9:
+                db.pexpire(key, ttl_ms)
             return _current(db, key, [age, i, t, r, lo], argv)
         db.delete(key)
     elif held[5] is not None:

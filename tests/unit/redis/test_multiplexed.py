@@ -158,7 +158,7 @@ async def linked(redis: Redis, *, login: str = "", timeout_s: float = 10.0) -> A
         async with asyncio.timeout(HANG_GUARD_S):
             await link.close()
         assert len(link._tasks) == 0
-        assert link._lines == set()
+        assert not link._lines
 
 
 async def until(condition: Callable[[], bool]) -> None:
