@@ -49,7 +49,7 @@ class MemoryDax:
 
     - a projected GetItem reads, keeps and uses the whole item;
     - a put keeps the item as DynamoDB spells it, an update what DynamoDB gave back as the new item (where the caller
-      wants the old one, the entry is dropped), a delete drops the entry;
+      wants another one, or a part of it, the entry is dropped), a delete drops the entry;
     - misses at the same time each ask DynamoDB; an entry's age is not reset by reads;
     - an item read or written on one node reaches the others in order, after the lag, and is young there again; a
       query's answer stays on the node that asked;

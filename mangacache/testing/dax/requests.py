@@ -1,13 +1,12 @@
-"""Small things done to requests and answers: a request as a cache's key, copies, what an update's caller is shown."""
+"""Small things done to requests and answers: a request as a cache's key, as one for whole attributes, copies."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from mangacache.testing.dynamodb.paths import project, tree_of
 from mangacache.testing.dynamodb.request import Request
-from mangacache.testing.dynamodb.values import Item, copy_item
+from mangacache.testing.dynamodb.values import copy_item
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from mangacache.testing.dynamodb.expressions import Projection
 
 _NAMES: Final = "ExpressionAttributeNames"
-_VALUES: Final = "ExpressionAttributeValues"
 _WITH_NAMES: Final = frozenset({"FilterExpression", "KeyConditionExpression"})
 _PLACEHOLDER: Final = re.compile(r"#\w+")
 
@@ -69,11 +67,3 @@ def copy_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
     if "LastEvaluatedKey" in copied:
         copied["LastEvaluatedKey"] = copy_item(copied["LastEvaluatedKey"])
     return copied
-
-
-def shown_update(new: Item, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the answer for `UPDATED_NEW`, out of the whole new item."""
-    given = {name: parameters[name] for name in ("UpdateExpression", _NAMES, _VALUES) if name in parameters}
-    update = Request(given).update()
-    shown = copy_item(new) if update is None else project(new, tree_of(update.paths))
-    return {"Attributes": shown} if shown else {}

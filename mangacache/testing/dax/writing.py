@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from mangacache.testing.dax.requests import shown_update
 from mangacache.testing.dynamodb.errors import Refusal
 from mangacache.testing.dynamodb.values import copy_item, normalise_item
 
@@ -52,21 +51,17 @@ class Writes:
         return self._own_spelling(answer, table, key)
 
     def update_item(self, node: Node, parameters: Parameters) -> Steps:
-        """Update an item and keep the new one, which DynamoDB gives back; forget it where the caller wants the old."""
+        """Update an item and keep the new one, which DynamoDB gives back; forget it where the caller wants another."""
         returns = parameters.get("ReturnValues", "NONE")
-        keeps = returns in ("NONE", "ALL_NEW", "UPDATED_NEW")
+        keeps = returns in ("NONE", "ALL_NEW")
         answer = yield from self._write(
             node, "UpdateItem", {**parameters, "ReturnValues": "ALL_NEW"} if keeps else parameters
         )
         table, key = parameters["TableName"], parameters["Key"]
-        new: Item | None = answer["Attributes"] if keeps else None
-        self._cluster.written(node, self._tables.key_of(table, key), new)
-        if new is None or returns == "ALL_NEW":
-            return answer if returns == "UPDATED_OLD" else self._own_spelling(answer, table, key)
-        reports: Answer = {
-            name: answer[name] for name in ("ConsumedCapacity", "ItemCollectionMetrics") if name in answer
-        }
-        return reports if returns == "NONE" else shown_update(new, parameters) | reports
+        self._cluster.written(node, self._tables.key_of(table, key), answer["Attributes"] if keeps else None)
+        if returns == "NONE":
+            return {name: value for name, value in answer.items() if name != "Attributes"}
+        return self._own_spelling(answer, table, key) if returns.startswith("ALL") else answer
 
     def _write(self, node: Node, operation: str, parameters: Parameters) -> Steps:
         yield from self._door.learn(node, [parameters.get("TableName")])
