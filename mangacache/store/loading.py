@@ -66,7 +66,10 @@ class Loader:
                 continue
             if len(snapshot.turns) < WINDOW and meta is not None and meta.adopting == "deleting":
                 snapshot = await self._ours_only(session_id, meta)
-            return await self.with_summary(session_id, snapshot)
+            try:
+                return await self.with_summary(session_id, snapshot)
+            except Reread:
+                in_order = True
         raise Transient("the session is being deleted and begun again all the time: it could not be read as a whole")
 
     async def _ours_only(self, session_id: str, meta: MetaRecord) -> Snapshot:
@@ -80,7 +83,11 @@ class Loader:
         return interpreted(meta, items, in_order=True)
 
     async def with_summary(self, session_id: str, snapshot: Snapshot) -> Snapshot:
-        """Return what is known with the summary that its META names."""
+        """Return what is known with the summary that its META names.
+
+        Raises:
+            Reread: the session was deleted since META was read, and the summary swept.
+        """
         meta = snapshot.meta
         item: Typed = {}
         if meta is not None and meta.incarnation is not None and meta.summary_upto:
@@ -89,6 +96,10 @@ class Loader:
             found = await self._query(session_id, low=keys.SUMMARY, high="SUMMARY$", forward=False, limit=1)
             item = found["Items"][0] if found["Items"] else {}
         if not item:
+            if meta is not None and meta.incarnation is not None and meta.summary_upto:
+                now = await self.meta(session_id)
+                if now is None or now.incarnation != meta.incarnation:
+                    raise Reread
             return snapshot
         return msgspec.structs.replace(snapshot, summary=read_summary(item))
 

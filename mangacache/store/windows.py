@@ -76,7 +76,10 @@ class Windows:
                 return None
             older = tuple(read_turn(found[number]) for number in missing)
             snapshot = msgspec.structs.replace(snapshot, turns=older + snapshot.turns)
-        return Loaded(await self._loader.with_summary(session_id, snapshot), source)
+        try:
+            return Loaded(await self._loader.with_summary(session_id, snapshot), source)
+        except Reread:
+            return None
 
     async def _strongly(self, session_id: str, incarnation: int, numbers: list[int]) -> dict[int, Typed]:
         low, high = (keys.turn_key(incarnation, number) for number in (numbers[0], numbers[-1]))
