@@ -76,7 +76,7 @@ def _lines(session: SessionOperations, contents: Contents) -> Iterable[_Line]:
             before.number if before is not None else 0,
             part_of(turns_told),
             contents.numbers.get(incarnation, {}).keys(),
-            _lost_appends(session, contents.places.get(incarnation, {})),
+            _lost_appends(session, contents.places.get(incarnation, {}), incarnation),
         )
         yield _Line(
             "meta",
@@ -96,11 +96,17 @@ def _lines(session: SessionOperations, contents: Contents) -> Iterable[_Line]:
     )
 
 
-def _lost_appends(session: SessionOperations, places: Collection[str]) -> list[int]:
-    """Return when each turn's append began whose number nobody told."""
+def _lost_appends(session: SessionOperations, places: Collection[str], incarnation: int) -> list[int]:
+    """Return when each turn's append began whose number in this incarnation nobody told.
+
+    One that was told of a number in a later incarnation may have stored the turn before, in vain: the answer was lost,
+    and when it was asked for again, the session had been deleted with it. It began before anybody was told of the end.
+    """
+    over_ns = min((point[0] for point in session.told if incarnation_of(point[1]) > incarnation), default=0)
     begun_ns: dict[str, int] = {}
     for append in session.appends:
-        if append.outcome == "unknown":
+        in_vain = append.version is not None and append.version.incarnation > incarnation
+        if append.outcome == "unknown" or (in_vain and append.invoked_ns <= over_ns):
             for turn in append.turns:
                 if turn.turn_id not in places:
                     begun_ns.setdefault(turn.turn_id, append.invoked_ns)

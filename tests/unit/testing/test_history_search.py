@@ -57,9 +57,13 @@ class Changes:
 
 
 def explained(spec, operations):
-    """Search for an order in which each operation takes effect while it is under way and tells what it told."""
+    """Search for an order in which each operation takes effect while it is under way and tells what it told.
 
-    def search(state, left):
+    An append may have stored its turn before, in a life of the session that was over when its answer was asked for
+    again.
+    """
+
+    def search(state, left, in_vain=frozenset()):
         if all(operation.outcome == "unknown" for operation in left):
             return True
         first_end = min((o.returned_ns for o in left if o.returned_ns is not None), default=None)
@@ -67,9 +71,13 @@ def explained(spec, operations):
             if first_end is not None and operation.invoked_ns > first_end:
                 continue
             after = spec.after(state, operation.kind)
+            if operation.kind == "append" and operation.outcome == "ok" and after[0] < operation.version.incarnation:
+                before = (operation, after[0])
+                if before not in in_vain and search(after, left, in_vain | {before}):
+                    return True
             if operation.outcome == "ok" and operation.version != spec.version(after):
                 continue
-            if search(after, left - {operation}):
+            if search(after, left - {operation}, in_vain):
                 return True
         return False
 
