@@ -103,11 +103,12 @@ class Process:
                 self._loop.queue(self)
 
     def bury(self) -> None:
-        """Let go of a killed process's tasks once the simulation is over.
+        """Let go of the tasks that have not ended, once the simulation is over.
 
         Python runs the clean-up of a coroutine that is thrown away. Nothing may come of it here: the loop is closed,
         and what such clean-up raises is nobody's.
         """
+        self._dead += self.tasks()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it begins to clean up with has no loop to run on
             self._throw_away()

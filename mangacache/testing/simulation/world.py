@@ -146,7 +146,9 @@ class Worker:
 
         def passed_on(task: asyncio.Task[Any]) -> None:
             self._calls.pop(ended, None)
-            if task.cancelled():
+            if ended.done():  # the process was killed before this was heard
+                task.cancelled() or task.exception()
+            elif task.cancelled():
                 ended.cancel()
             elif (error := task.exception()) is not None:
                 ended.set_exception(error)
@@ -267,7 +269,8 @@ class World:
         for worker in self.workers:
             if worker.process.alive:
                 left += [f"{worker.name} left the task {task.get_name()!r}" for task in worker.process.tasks()]
-        owners = {session.connection.process.name for session in self.redis.sessions}
+        open_ones = [session.connection for session in self.redis.sessions if not session.connection.is_closing()]
+        owners = {connection.process.name for connection in open_ones}
         return left + [f"{name} left a connection to Redis" for name in sorted(owners)]
 
 
