@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_DIGITS: Final = 38
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,400}", re.ASCII)
+_FRACTION: Final = re.compile(r"([+-]?[0-9]{1,200})\.([0-9]{1,200})", re.ASCII)
 _NUMBER: Final = re.compile(
     r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,9})?", re.ASCII
 )
@@ -124,6 +125,10 @@ def encode_number(text: str) -> bytes:
     """
     if _INTEGER.fullmatch(text):
         return integer(int(text))
+    fraction = _FRACTION.fullmatch(text)
+    if fraction is not None:
+        before, after = fraction.groups()
+        return decimal_fraction(-len(after), int(before + after))
     negative, digits, exponent = _parts(number_of(text))
     return decimal_fraction(exponent, -int(digits) if negative else int(digits))
 

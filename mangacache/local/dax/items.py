@@ -72,7 +72,7 @@ def encode_updated(item: Mapping[str, Mapping[str, Any]], schema: KeySchema, id_
 
 def _names(item: Mapping[str, Any], schema: KeySchema) -> tuple[str, ...]:
     keys = schema.names
-    return tuple(sorted(name for name in item if name not in keys))
+    return tuple(sorted([name for name in item if name not in keys]))
 
 
 def _id(names: tuple[str, ...], id_of: IdOf) -> bytes:

@@ -53,7 +53,7 @@ class KeySchema(msgspec.Struct, frozen=True):
     @property
     def names(self) -> tuple[str, ...]:
         """The attributes' names, hash first."""
-        return tuple(attribute.name for attribute in self.attributes)
+        return tuple([attribute.name for attribute in self.attributes])
 
 
 def decode_key(data: bytes, schema: KeySchema, limits: Limits = DEFAULT_LIMITS) -> Item:
