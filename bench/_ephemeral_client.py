@@ -190,12 +190,12 @@ class Client:
         settle_memory()
 
     async def close(self) -> None:
-        """End the subscriptions."""
+        """End the subscriptions, and give the lock back."""
         await self._stack.aclose()
 
     async def serve(self) -> None:
         """Do what the parent asks."""
-        commands = ("measure", "repeat", "again", "listen", "leave_keys", "settle")
+        commands = ("measure", "repeat", "again", "listen", "leave_keys", "settle", "close")
         try:
             await serve({name: getattr(self, name) for name in commands})
         finally:

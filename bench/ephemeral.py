@@ -234,6 +234,7 @@ async def _bytes(redis: Redis, pattern: str) -> int | None:
 
 
 async def _scale(client: ClientProcess, redis: Redis, stack: LocalStack, plan: Plan) -> dict[str, Any]:
+    await client.ask("close")
     await redis.flushall()
     if stack.valkey is not None:
         _put_first(stack.valkey.pid)

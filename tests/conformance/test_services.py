@@ -13,7 +13,7 @@ from services import Host, Services, on_cluster, on_port
 
 from mangacache import Settings
 from mangacache.clock import SystemClock
-from mangacache.ephemeral import Limit, trending
+from mangacache.ephemeral import Limit, scripts, trending
 from mangacache.ephemeral.presence import SHARDS
 from mangacache.errors import Corrupt, Invalid, Transient
 
@@ -105,6 +105,17 @@ async def test_a_list_that_is_behind_names_nobody_wrongly_and_is_put_right(servi
     assert ids(await found.of_session("s")) == {"there"}
     await found.connect("gone", "elsewhere")
     assert ids(await found.of_session("s")) == {"there"}
+
+
+async def test_an_entry_of_an_old_mapping_does_not_name_the_connection_twice(services):
+    found = services.connections
+    await found.connect("x", "s")
+    key = services.asker.key("session_conn", "s")
+    await services.asker.run("connections", scripts.CONNECTIONS_LIST, key, ["enter", 60_000, 9, "left-behind x"])
+    for entries in (2, 1):
+        listed = await services.asker.run("connections", scripts.CONNECTIONS_LIST, key, ["read", 60_000, 0])
+        assert len(listed) == entries
+        assert [connection.id for connection in await found.of_session("s")] == ["x"]
 
 
 async def test_ids_of_any_script_and_any_sign_are_connections(services):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mangacache.clock import SystemClock
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from mangacache.redis import Argument, Script
 
+KEPT_MS = 3_600_000
 START_US = 1_795_000_000_000_000
 
 
@@ -73,7 +75,7 @@ class MemoryHost:
 
 
 class RealHost:
-    """A real server, whose scripts are told the time; keys expire by the server's own.
+    """A real server, whose scripts are told the time; keys are kept for an hour, since they expire by the server's own.
 
     Args:
         client: of it.
@@ -96,6 +98,8 @@ class RealHost:
         told = "{math.floor(NOW_US / 1000000), NOW_US % 1000000}"
         for place, instead in self._changes.items():
             text = text.replace(place, instead)
+        text = re.sub(r"redis\.call\('PEXPIRE', key, [^)]*\)", f"redis.call('PEXPIRE', key, {KEPT_MS})", text)
+        text = text.replace("'PX', ttl_ms)", f"'PX', {KEPT_MS})")
         return "local NOW_US = tonumber(table.remove(ARGV))\n" + text.replace("redis.call('TIME')", told)
 
     def ttl_ms(self, key: str) -> int:
