@@ -38,7 +38,8 @@ ARGUMENTS: Final[dict[str, list[Argument]]] = {
 
 async def store(link: Link) -> None:
     """Put a context there."""
-    await link.run(scripts.GET, KEY, ARGUMENTS["whole"], tag=0)
+    await link.call("DEL", KEY, key=KEY)
+    await link.run(scripts.GET, KEY, ARGUMENTS["whole"])
     fill: Sequence[Argument] = [_TTL_MS, _WINDOW, *_VERSION, b"head", 1, _TOKEN, *[_TURN] * _WINDOW]
     if await link.run(scripts.FILL, KEY, fill, tag=0) != b"filled":
         raise AssertionError("the context was not stored")

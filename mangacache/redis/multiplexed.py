@@ -21,7 +21,7 @@ from mangacache.redis.pipeline import ASKING, MOST_WAITING, WATCH, PipelinedLine
 from mangacache.redis.reconnecting import Lent, ReconnectingLink, said
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from mangacache.clock import Clock, Random
@@ -88,7 +88,7 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
         """See `Link`."""
         self._changes = changes
 
-    async def run(
+    def run(
         self,
         script: Script,
         key: str,
@@ -99,24 +99,24 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
         repeatable: bool = False,
         watch: bool = False,
         asking: bool = False,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """See `Link` and `NodeLink`."""
         command = ("EVALSHA", script.sha, 1 + len(more_keys), key, *more_keys, *arguments)
         before = ASKING if asking else WATCH if watch else b""
-        return await self._ask(script.name, command, before, script=script, tag=tag, repeatable=repeatable)
+        return self._ask(script.name, command, before, script=script, tag=tag, repeatable=repeatable)
 
-    async def call(
+    def call(
         self,
         *command: Argument,
         key: str | None = None,
         tag: int | None = None,
         repeatable: bool = False,
         asking: bool = False,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """See `Link` and `NodeLink`."""
         del key
         name = str(command[0]).lower()
-        return await self._ask(name, command, ASKING if asking else b"", script=None, tag=tag, repeatable=repeatable)
+        return self._ask(name, command, ASKING if asking else b"", script=None, tag=tag, repeatable=repeatable)
 
     async def _ask(
         self,

@@ -108,23 +108,23 @@ class FindingLink:
         watch: bool = False,
     ) -> Coroutine[Any, Any, Any]:
         """See `Link`."""
-
-        def send() -> Coroutine[Any, Any, Any]:
+        if self._settled:
             return self._link.run(
                 script, key, arguments, more_keys=more_keys, tag=tag, repeatable=repeatable, watch=watch
             )
-
-        return send() if self._settled else self._found(send)
+        return self._found(
+            lambda link: link.run(
+                script, key, arguments, more_keys=more_keys, tag=tag, repeatable=repeatable, watch=watch
+            )
+        )
 
     def call(
         self, *command: Argument, key: str | None = None, tag: int | None = None, repeatable: bool = False
     ) -> Coroutine[Any, Any, Any]:
         """See `Link`."""
-
-        def send() -> Coroutine[Any, Any, Any]:
+        if self._settled:
             return self._link.call(*command, key=key, tag=tag, repeatable=repeatable)
-
-        return send() if self._settled else self._found(send)
+        return self._found(lambda link: link.call(*command, key=key, tag=tag, repeatable=repeatable))
 
     def drop(self) -> None:
         """See `Link`."""
@@ -135,14 +135,14 @@ class FindingLink:
         await self._link.close()
         await self._tasks.settle()
 
-    async def _found(self, send: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    async def _found(self, send: Callable[[Link], Coroutine[Any, Any, Any]]) -> Any:
         link = self._link
         try:
-            return await send()
+            return await send(link)
         except LinkLost as lost:
             if lost.sent or self._link is link:
                 raise
-        return await send()  # to the cluster that it turned out to be
+        return await send(self._link)  # to the cluster that it turned out to be
 
     async def _look(self, server: Server) -> int:
         """Admit a connection to a server by itself; one to a node of a cluster is given up, for the cluster's."""
