@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _SESSIONS: Final = 64
 _HITS: Final = ("memory", "redis")
+_KINDS: Final = ("killed", "stalled", "flushed")
 
 
 class Seen(NamedTuple):
@@ -41,9 +43,10 @@ class Seen(NamedTuple):
 class Traffic:
     """Messages at a steady rate, whatever becomes of them: an open loop."""
 
-    def __init__(self, cache: MangaCache, *, rate: float, name: str) -> None:
+    def __init__(self, cache: MangaCache, *, rate: float, sessions: int, name: str) -> None:
         self._cache = cache
         self._every_s = 1 / rate
+        self._sessions = sessions
         self._name = name
         self._failures: list[BaseException] = []
         self._tasks = TaskOwner(on_failure=lambda _, error: self._failures.append(error))
@@ -63,7 +66,7 @@ class Traffic:
             raise self._failures[0]
 
     async def _message(self, number: int, due_s: float) -> None:
-        name = f"{self._name}-{number % _SESSIONS}"
+        name = f"{self._name}-{number % self._sessions}"
         session = self._cache.session(name, customer_id="outage")
         source, degraded, refused = "", False, 0
         try:
@@ -125,12 +128,17 @@ def figures(seen: list[Seen], outage: Outage) -> dict[str, Any]:
         "appends_refused": sum(one.appends_refused for one in seen),
         "reads_refused": sum(not one.source for one in seen),
         "degraded_reads": sum(one.degraded for one in seen),
+        "degraded_reads_in_the_busiest_second": max(
+            Counter(int(one.sent_s) for one in seen if one.source == "dynamodb" and one.degraded).values(), default=0
+        ),
+        "away_s": round(outage.over_s - outage.began_s, 1),
         "cache_is_back_s": round(sound[0].sent_s - outage.over_s, 3) if sound else None,
         "last_degraded_s": round(
             max((one.sent_s for one in missed if one.degraded), default=outage.over_s) - outage.over_s, 3
         ),
         "first_hit_s": round(hits[0].sent_s - outage.over_s, 3) if hits else None,
         "misses_after": len(missed),
+        "every_read_a_hit_s": round(max((one.sent_s for one in missed), default=outage.over_s) - outage.over_s, 3),
         "latency_ms": {
             "before": latencies_ms([1e3 * one.took_s for one in seen if one.sent_s < outage.began_s]),
             "during": latencies_ms([1e3 * one.took_s for one in during]),
@@ -140,9 +148,9 @@ def figures(seen: list[Seen], outage: Outage) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _cache(stack: LocalStack) -> AsyncIterator[MangaCache]:
+async def _cache(stack: LocalStack, *, sessions: int) -> AsyncIterator[MangaCache]:
     os.environ.update(stack.environment())
-    settings = Settings.from_env().replace(memory_sessions=_SESSIONS // 10)
+    settings = Settings.from_env().replace(memory_sessions=max(1, sessions // 10))
     async with MangaCache.open(settings) as cache:
         yield cache
 
@@ -151,10 +159,11 @@ async def measure(arguments: Any) -> dict[str, Any]:
     """Run each kind of outage once."""
     found: dict[str, Any] = {}
     before_s, away_s, after_s = (2.0, 1.0, 6.0) if arguments.quick else (5.0, 3.0, 8.0)
-    for kind in ("killed", "stalled", "flushed"):
-        async with open_servers(arguments.engine) as stack, _cache(stack) as cache:
+    away_s = arguments.away_s if arguments.away_s is not None else away_s
+    for kind in arguments.kinds:
+        async with open_servers(arguments.engine) as stack, _cache(stack, sessions=arguments.sessions) as cache:
             found.setdefault("environment", environment(stack, loop=arguments.loop))
-            traffic = Traffic(cache, rate=arguments.rate, name=kind)
+            traffic = Traffic(cache, rate=arguments.rate, sessions=arguments.sessions, name=kind)
             outage = Outage(stack, kind, away_s=away_s)
             await asyncio.gather(traffic.flow(before_s + away_s + after_s), outage.happen(before_s))
             found[kind] = figures(traffic.seen, outage)
@@ -165,6 +174,9 @@ def main() -> None:
     """Measure, print, write."""
     parser = options(__doc__.splitlines()[0])
     parser.add_argument("--rate", type=float, default=100.0, help="messages a second (100)")
+    parser.add_argument("--sessions", type=int, default=_SESSIONS, help=f"that take turns ({_SESSIONS})")
+    parser.add_argument("--away-s", type=float, help="how long Redis is killed or stands still (3; 1 with --quick)")
+    parser.add_argument("--kinds", nargs="+", choices=_KINDS, default=_KINDS, help="of outages (all of them)")
     arguments = parser.parse_args()
     warn_if_busy()
     found = run(measure(arguments), loop=arguments.loop)
