@@ -12,7 +12,7 @@ from mangacache.local.dax import cbor
 from mangacache.local.dax.cursor import Cursor, Truncated
 from mangacache.local.dax.limits import Limits, Malformed
 
-POWERS = [sign << power for power in (0, 8, 16, 31, 32, 63, 64, 65, 100) for sign in (1, -1)]
+POWERS = [sign << power for power in (0, 8, 16, 31, 32, 63, 64, 65, 72, 100) for sign in (1, -1)]
 EDGES = [power + step for power in POWERS for step in (-1, 0, 1)]
 
 

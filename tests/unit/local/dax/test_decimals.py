@@ -132,6 +132,8 @@ def test_what_is_no_number_is_malformed(octets):
         ("c100c0", "last group"),
         ("c1", "no end"),
         ("fe8000", "header"),
+        ("fe8fffffff1c0000", "magnitude"),
+        ("816fffffff1c0000", "magnitude"),
         ("c1" + "1c" * 200, "number_bytes"),
     ],
 )

@@ -161,6 +161,14 @@ def test_another_protocol_is_told_at_once(octets, reason):
         reader.next()
 
 
+def test_a_wrong_greeting_is_told_before_anything_follows():
+    reader = Reader()
+    greeting = text("SSH-2.0")
+    assert taken_by(reader, [greeting[place : place + 1] for place in range(len(greeting) - 1)]) == []
+    with pytest.raises(Malformed, match="no client of DAX's"):
+        taken_by(reader, [greeting[-1:]])
+
+
 @pytest.mark.parametrize(
     ("octets", "reason"),
     [
