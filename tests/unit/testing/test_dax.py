@@ -16,7 +16,11 @@ from botocore.exceptions import ClientError, ParamValidationError
 from mangacache.clock import SystemClock
 from mangacache.errors import Invalid
 from mangacache.testing import MemoryDax, MemoryDynamoDB
-from mangacache.testing.dax import errors
+from mangacache.testing.dax import DaxOptions, errors
+from mangacache.testing.dax.cluster import Cluster
+from mangacache.testing.dax.requests import of_whole_attributes
+from mangacache.testing.dax.serving import Serving
+from mangacache.testing.dax.tables import Tables
 
 KEY_TYPES = {"t": {"PK": "S", "SK": "S"}, "numbers": {"PK": "S", "SK": "N"}, "bytes": {"PK": "B"}}
 EMPTY = 0
@@ -730,6 +734,120 @@ async def test_what_a_read_heard_after_a_write_overtook_it_is_kept_or_dropped(ke
     with pytest.raises(StopIteration):
         read.send(answer)
     assert (await world.get())["a"] == text(seen)
+
+
+# Answers for a server that projects them itself.
+
+
+@pytest.mark.parametrize(
+    ("asked", "whole"),
+    [
+        ({"Limit": 1}, {"Limit": 1}),
+        (
+            {"ProjectionExpression": "l[1], a, l[0].b"},
+            {"ProjectionExpression": "#whole0, #whole1", "ExpressionAttributeNames": {"#whole0": "l", "#whole1": "a"}},
+        ),
+        (
+            {
+                "ProjectionExpression": "#p0.b",
+                "FilterExpression": "#n1 = :v",
+                "ExpressionAttributeNames": {"#p0": "size", "#n1": "name", "#n10": "unused"},
+            },
+            {
+                "ProjectionExpression": "#whole0",
+                "FilterExpression": "#n1 = :v",
+                "ExpressionAttributeNames": {"#n1": "name", "#whole0": "size"},
+            },
+        ),
+    ],
+)
+def test_a_request_for_parts_becomes_one_for_whole_attributes(asked, whole):
+    assert of_whole_attributes(asked) == whole
+
+
+def whole_serving(call):
+    """Return what serves one request on one node with whole items, and what was asked of DynamoDB by `call`."""
+    clock, asked = Ticking(), []
+    cluster = Cluster(DaxOptions(), clock=clock, random=random.Random(1))
+    serving = Serving(cluster, Tables(clock), clock, whole=True)
+
+    def serve(operation, **parameters):
+        steps = serving.steps(cluster.nodes[0], operation, parameters)
+        try:
+            ask = next(steps)
+            while True:
+                asked.append(ask)
+                ask = steps.send(call(ask.operation, ask.parameters))
+        except StopIteration as end:
+            return end.value
+
+    return serve, asked
+
+
+@pytest.mark.parametrize("consistent", [False, True])
+def test_whole_items_are_answered_where_parts_were_asked_for(consistent):
+    world = World()
+    serve, _ = whole_serving(world.database.call)
+    stored = item("1", l={"L": [text("0"), text("1")]})
+    world.database.call("PutItem", {"TableName": "t", "Item": stored})
+    parts = {"ProjectionExpression": "l[1]", "ConsistentRead": consistent}
+    seen = stored if not consistent else {"l": stored["l"]}
+    assert serve("GetItem", TableName="t", Key=item("1"), **parts)["Item"] == seen
+    asked = {"t": {"Keys": [item("1")], **parts}}
+    assert serve("BatchGetItem", RequestItems=asked)["Responses"] == {"t": [seen]}
+    assert serve("Query", **QUERY, **parts)["Items"] == [{"l": stored["l"]}]
+    gets = [{"Get": {"TableName": "t", "Key": item("1"), "ProjectionExpression": "l[1]"}}]
+    assert serve("TransactGetItems", TransactItems=gets)["Responses"] == [{"Item": {"l": stored["l"]}}]
+
+
+def test_a_batch_of_writes_is_done_to_its_end_and_no_longer_than_it_may_take():
+    world = World()
+    put = {"PutRequest": {"Item": item("1", a=text("x"))}}
+    left = [3, 1_000]
+
+    def busy(operation, parameters):
+        if operation != "BatchWriteItem":
+            return world.database.call(operation, parameters)
+        left[0] -= 1
+        return {"UnprocessedItems": parameters["RequestItems"] if left[0] else {}}
+
+    serve, asked = whole_serving(busy)
+    for last, times in (({}, 3), ({"t": [put]}, 9)):
+        asked.clear()
+        assert serve("BatchWriteItem", RequestItems={"t": [put]}) == {"UnprocessedItems": last}
+        assert [ask.operation for ask in asked if ask.operation != "DescribeTable"] == ["BatchWriteItem"] * times
+        left.pop(0)
+
+
+def test_what_was_consumed_is_passed_on_from_dynamodb_and_not_kept():
+    world = World()
+    consumed = {"TableName": "t", "CapacityUnits": 0.5}
+
+    def reporting(operation, parameters):
+        wanted = parameters.pop("ReturnConsumedCapacity", None)
+        answer = world.database.call(operation, parameters)
+        return answer | ({"ConsumedCapacity": consumed} if wanted else {})
+
+    serve, asked = whole_serving(reporting)
+    for request in (
+        ("GetItem", {"TableName": "t", "Key": item("1")}),
+        ("BatchGetItem", {"RequestItems": {"t": {"Keys": [item("2")]}}}),
+        ("Query", QUERY),
+    ):
+        report = {"ReturnConsumedCapacity": "TOTAL"}
+        assert serve(request[0], **request[1], **report)["ConsumedCapacity"] == consumed
+        asked.clear()
+        assert "ConsumedCapacity" not in serve(request[0], **request[1], **report)
+        assert asked == []
+
+
+def test_an_item_that_only_dynamodb_understands_is_written_and_its_entry_dropped():
+    described = {"Table": description("t", KEY_TYPES["t"])}
+    serve, asked = whole_serving(lambda operation, _: described if operation == "DescribeTable" else {})
+    odd = item("1", v={"NEW": "kind"})
+    assert serve("PutItem", TableName="t", Item=odd) == {}
+    assert serve("GetItem", TableName="t", Key=item("1")) == {}
+    assert [ask.operation for ask in asked] == ["DescribeTable", "PutItem", "GetItem"]
 
 
 # Faults.
