@@ -64,7 +64,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             rounds=given.rounds or (3 if given.quick else 5),
             round_s=given.round_s or (0.2 if given.quick else 1.0),
-            limit_calls=20_000 if given.quick else 200_000,
+            limit_calls=5_000 if given.quick else 200_000,
             loops=tuple(loops),
         )
 
@@ -124,7 +124,7 @@ async def _commands(url: str, loop: str, plan: Plan, binary: str | None) -> dict
         await clients["ours"].ask("prepare")
         for client in clients.values():
             for what in COMMANDS:
-                await client.ask("measure", what=what, seconds=_WARM_UP_S)
+                await client.ask("measure", what=what, seconds=min(_WARM_UP_S, plan.round_s))
             await client.ask("settle")
         measured = {}
         for what in COMMANDS:
@@ -181,7 +181,7 @@ async def _context(url: str, loop: str, plan: Plan) -> dict[str, Any]:
         await clients["ours"].ask("prepare")
         for client in clients.values():
             for what in ARGUMENTS:
-                await client.ask("measure", what=what, in_flight=max(IN_FLIGHT), seconds=_WARM_UP_S)
+                await client.ask("measure", what=what, in_flight=max(IN_FLIGHT), seconds=min(_WARM_UP_S, plan.round_s))
             await client.ask("settle")
         measured: dict[str, Any] = {}
         for what in ARGUMENTS:

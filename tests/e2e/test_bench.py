@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -78,7 +79,7 @@ async def test_a_file_of_chats_that_is_none_ends_the_bench_with_a_message_and_no
     assert "Traceback" not in said
 
 
-async def test_the_redis_link_bench_measures_both_links_on_the_script_that_reads_a_context(tmp_path):
+async def test_the_redis_link_bench_measures_commands_beside_redis_py_and_the_server(tmp_path):
     out = tmp_path / "redis_link.json"
     status, printed, said = await _run(
         "redis_link.py", "--quick", "--rounds", "1", "--round-s", "0.1", "--json", str(out)
@@ -86,6 +87,15 @@ async def test_the_redis_link_bench_measures_both_links_on_the_script_that_reads
     assert status == 0, said
     assert "GET of a context" in printed
     figures = json.loads(out.read_text(encoding="utf-8"))
+    sides = {"ours", "redis_py", "redis_py_pipeline"}
+    if shutil.which("redis-benchmark"):
+        sides |= {"limit_c1_p50", "limit_c50_p32"}
+    else:
+        assert "redis-benchmark is not on PATH" in said
+    for what in ("get_4k", "set_4k", "get_16k", "evalsha"):
+        assert figures[what].keys() == sides
+        assert min(figures[what].values()) > 0
+    assert figures["cpu_us_per_get"] > 0
     for what in ("same", "whole"):
         for in_flight in ("1", "8", "50"):
             measured = figures["evalsha_get"][what][in_flight]
@@ -93,6 +103,18 @@ async def test_the_redis_link_bench_measures_both_links_on_the_script_that_reads
             for side in ("ours", "redis_py"):
                 assert measured[side]["calls_per_s"] > 0
                 assert measured[side]["cpu_us_per_call"] > 0
+
+
+async def test_the_invalidation_bench_measures_delay_cost_and_memory(tmp_path):
+    out = tmp_path / "invalidation.json"
+    status, printed, said = await _run("invalidation.py", "--quick", "--json", str(out))
+    assert status == 0, said
+    assert "the server's memory" in printed
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    for way in ("tracking", "pubsub"):
+        assert 0 < figures["delay_ms"][way]["p50"] <= figures["delay_ms"][way]["p99"]
+        assert figures["server_bytes_a_key"][way] > 0
+    assert [figures["message"][way]["notices"] for way in ("neither", "tracking", "pubsub")] == [0, 0, 2]
 
 
 async def test_the_dynamodb_bench_measures_each_way_on_both_servers(tmp_path):
@@ -150,3 +172,15 @@ async def test_the_ephemeral_bench_measures_each_service_and_its_peers(tmp_path)
     assert figures["scale"]["presence"]["customers"] == figures["scale"]["trending"]["events"] == 300
     for scale in figures["scale"].values():
         assert all(taken["max"] >= taken["median"] >= 0 for taken in scale["server_us"].values())
+
+
+async def test_the_lock_bench_hands_locks_on_beside_redis_py(tmp_path):
+    out = tmp_path / "locks.json"
+    status, printed, said = await _run("locks.py", "--quick", "--seconds", "0.5", "--json", str(out))
+    assert status == 0, said
+    assert "passed in line" in printed
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    for waiting in ("2 want a lock", "16 want a lock"):
+        for side in ("ours", "redis_py"):
+            assert figures[waiting][side]["holds"] > 0
+            assert figures[waiting][side]["hand_over_ms"]["p50"] > 0
