@@ -75,6 +75,9 @@ async def test_a_connection_that_is_mapped_anew_leaves_its_old_session_and_custo
     found = services.connections
     await found.connect("x", "s1", customer_id="c1")
     await found.connect("x", "s2", customer_id="c2")
+    for kind, tag in (("session_conn", "s1"), ("customer_conn", "c1")):
+        key = services.asker.key(kind, tag)
+        assert await services.asker.run("connections", scripts.CONNECTIONS_LIST, key, ["read", 60_000, 0]) == []
     assert await found.of_session("s1") == await found.of_customer("c1") == ()
     assert ids(await found.of_session("s2")) == ids(await found.of_customer("c2")) == {"x"}
 
@@ -293,7 +296,7 @@ async def test_the_top_of_the_hour_and_the_day_are_what_was_counted_in_them(host
         await found.record("yesterday", weight=9)
         clock.pass_s(26 * 3600)
         await found.record("this morning", weight=5)
-        clock.pass_s(3 * 3600)
+        clock.pass_s(66 * 60)
         for title, times in (("Berserk", 4), ("Akira", 3), ("Monster", 3)):
             for _ in range(times):
                 await found.record(title)
@@ -302,6 +305,18 @@ async def test_the_top_of_the_hour_and_the_day_are_what_was_counted_in_them(host
     assert [(trend.title, trend.count) for trend in hour] == [("Berserk", 4), ("Akira", 3), ("Monster", 3)]
     assert [trend.title for trend in day] == ["this morning", "Berserk", "Akira", "Monster"]
     assert {trend.over for trend in (*hour, *day)} == {0}
+
+
+@pytest.mark.parametrize(("span", "bucket_s", "whole"), [("hour", 300, 12), ("day", 3600, 24)])
+async def test_a_span_ends_where_it_says(host, span, bucket_s, whole):
+    clock = HandClock()
+    clock.pass_s(bucket_s - clock.time_s() % bucket_s)
+    async with host.services(clock) as services:
+        await services.trending.record("Berserk")
+        clock.pass_s(bucket_s * whole)
+        assert [trend.title for trend in await services.trending.top(span)] == ["Berserk"]
+        clock.pass_s(bucket_s)
+        assert await services.trending.top(span) == ()
 
 
 async def test_the_top_is_exact_however_little_of_each_bucket_is_looked_at_first(host, monkeypatch):
@@ -326,7 +341,7 @@ async def test_a_bucket_holds_so_many_titles_and_keeps_those_that_count(host, mo
     clock, draw, counted = HandClock(), random.Random(6), Counter()
     async with host.services(clock) as services:
         for number in range(400):
-            title = draw.choice(["Berserk", "Akira"]) if draw.random() < 0.5 else f"once {number}"
+            title = draw.choice(["Berserk", "Akira"]) if draw.random() < 0.5 else f"now and then {number % 61}"
             counted[title] += 1
             await services.trending.record(title)
         top = await services.trending.top(limit=100)
