@@ -13,7 +13,7 @@ ENGINE_PACKAGE := @dynoxide/linux-x64@1.2.1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants faults sim check bench setup redis lock clean
+.PHONY: help demo test mutants faults fuzz sim check bench setup redis lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -35,10 +35,14 @@ check: setup ## Lint, format and types
 faults: setup ## Break everything on real processes, long (FAULT_OPERATIONS, FAULT_SEEDS change how long)
 	@FAULT_OPERATIONS=$${FAULT_OPERATIONS:-50000} CALM_OPERATIONS=$${CALM_OPERATIONS:-300000} \
 	  FAULT_SEEDS=$${FAULT_SEEDS:-25} CANCELLED_CALLS=$${CANCELLED_CALLS:-100000} RATE_ARRIVALS=$${RATE_ARRIVALS:-1000000} \
+	  LOCK_ROUNDS=$${LOCK_ROUNDS:-10000} \
 	  $(BIN)/python -m pytest -s tests/faults $(ARGS)
 
 sim: setup ## Simulate 10,000 seeds of the whole service with faults, on all cores (SIM_SEEDS changes how many)
 	@$(BIN)/python -m mangacache.testing.simulation --seeds $${SIM_SEEDS:-10000} $(ARGS)
+
+fuzz: setup ## Feed changed bytes to the DAX emulator's wire, ten minutes (FUZZ_SECONDS changes how long)
+	@$(BIN)/python tests/fuzz/dax_wire.py --seconds $${FUZZ_SECONDS:-600} $(ARGS)
 
 bench: setup ## Measure (short form: make bench ARGS=--quick)
 	@$(BIN)/python bench/chat.py $(ARGS)
