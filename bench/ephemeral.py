@@ -12,6 +12,7 @@ import os
 import statistics
 import sys
 from contextlib import AsyncExitStack
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -243,10 +244,13 @@ async def _scale(client: ClientProcess, redis: Redis, stack: LocalStack, plan: P
     presence["bytes_per_customer"] = round(await _total(redis, "mc:online:*") / plan.customers, 1)
     looks = ("presence.heartbeat", "presence.is_online", "presence.count", "presence.page")
     presence["server_us"] = await _server_us(client, redis, looks)
+    presence["server_cpu_us"] = await _server_cpu_us(client, redis, looks)
     trending = await _loaded(client, redis, "trending.record", plan.events)
     trending["bytes"] = await _total(redis, "mc:trending:*")
     trending["keys"] = len([key async for key in redis.scan_iter(match="mc:trending:*", count=10_000)])
-    trending["server_us"] = await _server_us(client, redis, ("trending.record", "trending.top"))
+    counts = ("trending.record", "trending.top")
+    trending["server_us"] = await _server_us(client, redis, counts)
+    trending["server_cpu_us"] = await _server_cpu_us(client, redis, counts)
     return {"presence": {"customers": plan.customers, **presence}, "trending": {"events": plan.events, **trending}}
 
 
@@ -262,8 +266,13 @@ async def _loaded(client: ClientProcess, redis: Redis, call: str, times: int) ->
     """Call so often, and say how often the server was busy for more than 5 ms with one script."""
     await redis.config_set("slowlog-log-slower-than", _BUSY_US)
     await redis.slowlog_reset()
+    spent_us = await _cpu_us(redis)
     await client.ask("repeat", what=call, times=times, in_flight=max(IN_FLIGHT))
-    return {"over_5_ms_while_loading": await redis.slowlog_len()}
+    spent_us = await _cpu_us(redis) - spent_us
+    return {
+        "over_5_ms_while_loading": await redis.slowlog_len(),
+        "server_cpu_us_per_call_while_loading": round(spent_us / times, 1),
+    }
 
 
 async def _server_us(client: ClientProcess, redis: Redis, calls: tuple[str, ...]) -> dict[str, Any]:
@@ -291,6 +300,30 @@ async def _server_us(client: ClientProcess, redis: Redis, calls: tuple[str, ...]
     }
 
 
+async def _server_cpu_us(client: ClientProcess, redis: Redis, calls: tuple[str, ...]) -> dict[str, Any]:
+    """Return how much of the processor each call took the server, all of its scripts together.
+
+    The log's times include what other processes took from the server meanwhile; these do not.
+    """
+    await redis.config_set("slowlog-log-slower-than", -1)
+    looks = [await _cpu_us(redis) for _ in range(_SAMPLES)]
+    look_us = statistics.median(after - before for before, after in pairwise(looks))
+    took: dict[str, Any] = {}
+    for call in calls:
+        spent_us = []
+        for _ in range(_SAMPLES):
+            before_us = await _cpu_us(redis)
+            await client.ask("repeat", what=call, times=1)
+            spent_us.append(max(0.0, await _cpu_us(redis) - before_us - look_us))
+        took[call] = {"median": round(statistics.median(spent_us)), "max": round(max(spent_us))}
+    return took
+
+
+async def _cpu_us(redis: Redis) -> float:
+    spent = await redis.info("cpu")
+    return 1e6 * (spent["used_cpu_user_main_thread"] + spent["used_cpu_sys_main_thread"])
+
+
 async def _total(redis: Redis, pattern: str) -> int:
     keys = [key async for key in redis.scan_iter(match=pattern, count=10_000)]
     return sum(await asyncio.gather(*(redis.memory_usage(key, samples=0) for key in keys)))
@@ -310,7 +343,9 @@ def _print(figures: dict[str, Any]) -> None:
     for what, found in figures["scale"].items():
         rows = [(name, [each["median"], each["p99"], each["max"]]) for name, each in found["server_us"].items()]
         print_table(f"{what} at scale, at the server", ("median us", "p99 us", "max us"), rows)
-        print(", ".join(f"{name} {value:,}" for name, value in found.items() if name != "server_us"))
+        rows = [(name, [each["median"], each["max"]]) for name, each in found["server_cpu_us"].items()]
+        print_table(f"{what} at scale, processor of the server a call", ("median us", "max us"), rows)
+        print(", ".join(f"{name} {value:,}" for name, value in found.items() if not isinstance(value, dict)))
     for name, by_in_flight in figures["ratio_ops_per_s"].items():
         print(f"{name}: {by_in_flight}")
 

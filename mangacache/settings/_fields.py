@@ -415,7 +415,7 @@ class Fields:
     presence_keep_s: int = setting(
         3600,
         "How long it is known when a customer was last seen; never shorter than presence_online_s.",
-        breaks="Too long: Redis keeps every customer who came by, at some 150 bytes each.",
+        breaks="Too long: Redis keeps every customer who came by, at some 80 bytes each.",
         unit="seconds",
         span=(1, 604_800),
     )
