@@ -84,8 +84,8 @@ class Delete:
             incarnation=now.version.incarnation + 1,
             revision=0,
             status="deleted",
-            fence=(now.meta.fence if now.meta is not None else 0)
-            + 1,  # who held its lock holds nothing of the next life
+            # One more than before: who holds its lock holds nothing of the next life.
+            fence=(now.meta.fence if now.meta is not None else 0) + 1,
             # Not before what it replaces: the deleting worker's clock may be behind.
             expires_at=max(self._stamp.meta_expires_at, now.meta.expires_at if now.meta is not None else 0),
             unswept=True,

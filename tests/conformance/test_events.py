@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fleet import until
+from fleet import GUARD_S, until
 from instances import Instances
 
 from mangacache import Closed, Consistency, Invalid, NewTurn, Version
@@ -42,7 +42,8 @@ class Heard:
         self._events = aiter(stream)
 
     async def next(self) -> Any:
-        return await anext(self._events)
+        async with asyncio.timeout(GUARD_S):
+            return await anext(self._events)
 
     async def short(self, count: int) -> list[tuple[str, Any]]:
         """Return the next events in short: kind, and the turn's number or the version."""

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import pytest
+from fleet import GUARD_S
 from proxies import Proxy
 from redis import Redis
 
@@ -62,6 +63,11 @@ async def _real(stack, request):
     )  # fmt: skip
 
 
+async def _next(listener):
+    async with asyncio.timeout(GUARD_S):
+        return await listener.next()
+
+
 def _name():
     return f"test:{uuid4().hex}"
 
@@ -69,23 +75,23 @@ def _name():
 async def test_a_listener_hears_in_order_what_is_published_once_its_subscription_stands(host):
     name = _name()
     async with host.subscriptions.listen(name) as listener:
-        assert await listener.next() == Hears()
+        assert await _next(listener) == Hears()
         for number in range(50):
             host.publish(name, b"%d" % number)
-        heard = [await listener.next() for _ in range(50)]
+        heard = [await _next(listener) for _ in range(50)]
     assert heard == [Said(b"%d" % number) for number in range(50)]
 
 
 async def test_listeners_of_one_channel_share_a_subscription_which_ends_with_the_last(host):
     name = _name()
     async with host.subscriptions.listen(name) as one:
-        assert await one.next() == Hears()
+        assert await _next(one) == Hears()
         async with host.subscriptions.listen(name) as two:
-            assert await two.next() == Hears()
+            assert await _next(two) == Hears()
             host.publish(name, b"a")
-            assert [await one.next(), await two.next()] == [Said(b"a")] * 2
+            assert [await _next(one), await _next(two)] == [Said(b"a")] * 2
         host.publish(name, b"b")
-        assert await one.next() == Said(b"b")
+        assert await _next(one) == Said(b"b")
         assert host.subscriptions.channels == 1
     assert host.subscriptions.channels == 0
 
@@ -99,9 +105,9 @@ async def test_a_channel_that_is_left_and_taken_again_at_once_is_heard(host):
         async with host.subscriptions.listen(name):
             await asyncio.sleep(0)
     async with host.subscriptions.listen(name) as listener:
-        assert await listener.next() == Hears()
+        assert await _next(listener) == Hears()
         host.publish(name, b"a")
-        assert await listener.next() == Said(b"a")
+        assert await _next(listener) == Said(b"a")
 
 
 async def test_the_loss_of_the_connection_is_told_at_once_and_so_is_its_return(host):
@@ -109,72 +115,72 @@ async def test_the_loss_of_the_connection_is_told_at_once_and_so_is_its_return(h
     async with AsyncExitStack() as stack:
         listeners = [await stack.enter_async_context(host.subscriptions.listen(name)) for name in names]
         for listener in listeners:
-            assert await listener.next() == Hears()
+            assert await _next(listener) == Hears()
         host.cut()
         for listener in listeners:
-            signal = await listener.next()
+            signal = await _next(listener)
             assert isinstance(signal, Deaf)
             assert signal.lost
         host.publish(names[0], b"unheard")
         host.mend()
         for name, listener in zip(names, listeners, strict=True):
-            assert await listener.next() == Hears()
+            assert await _next(listener) == Hears()
             host.publish(name, b"again")
-            assert await listener.next() == Said(b"again")
+            assert await _next(listener) == Said(b"again")
     assert host.telemetry.value("mangacache_survived_total", what="subscription_lost") == 3
 
 
 async def test_who_begins_to_listen_while_redis_is_away_is_told_so_and_then_that_it_is_back(host):
     host.cut()
     async with host.subscriptions.listen(name := _name()) as listener:
-        assert (await listener.next()).lost
+        assert (await _next(listener)).lost
         async with host.subscriptions.listen(name) as other:
-            assert (await other.next()).lost
+            assert (await _next(other)).lost
         host.mend()
-        assert await listener.next() == Hears()
+        assert await _next(listener) == Hears()
 
 
 async def test_a_server_that_stands_still_is_not_trusted_to_have_nothing_to_say(host):
     async with host.subscriptions.listen(_name()) as listener:
-        assert await listener.next() == Hears()
+        assert await _next(listener) == Hears()
         host.stall()
-        signal = await listener.next()
+        signal = await _next(listener)
         assert isinstance(signal, Deaf)
         assert signal.lost
         host.mend()
-        assert await listener.next() == Hears()
+        assert await _next(listener) == Hears()
 
 
 async def test_what_is_taken_too_slowly_is_dropped_and_told(host):
     name = _name()
     async with host.subscriptions.listen(name, limit=4) as slow, host.subscriptions.listen(name) as quick:
-        assert [await slow.next(), await quick.next()] == [Hears()] * 2
+        assert [await _next(slow), await _next(quick)] == [Hears()] * 2
         for number in range(10):
             host.publish(name, b"%d" % number)
-        assert [await quick.next() for _ in range(10)] == [Said(b"%d" % number) for number in range(10)]
-        first = await slow.next()
+        assert [await _next(quick) for _ in range(10)] == [Said(b"%d" % number) for number in range(10)]
+        first = await _next(slow)
         assert isinstance(first, Deaf)
         assert not first.lost
-        rest = [await slow.next()]
+        rest = [await _next(slow)]
         while rest[-1] != Said(b"9"):
-            rest.append(await slow.next())
+            rest.append(await _next(slow))
         assert len(rest) <= 4
 
 
 async def test_a_drop_of_every_connection_is_a_gap_and_a_new_beginning(host):
     name = _name()
     async with host.subscriptions.listen(name) as listener:
-        assert await listener.next() == Hears()
+        assert await _next(listener) == Hears()
         host.subscriptions.drop("another primary")
-        assert await listener.next() == Deaf("another primary", lost=True)
-        assert await listener.next() == Hears()
+        assert await _next(listener) == Deaf("another primary", lost=True)
+        assert await _next(listener) == Hears()
         host.publish(name, b"a")
-        assert await listener.next() == Said(b"a")
+        assert await _next(listener) == Said(b"a")
 
 
 async def test_at_close_every_listener_ends_and_none_begins(host):
     async with host.subscriptions.listen(_name()) as listener:
-        assert await listener.next() == Hears()
+        assert await _next(listener) == Hears()
         waiting = asyncio.ensure_future(listener.next())
         await asyncio.sleep(0)
         await host.subscriptions.close()
@@ -204,17 +210,17 @@ async def test_a_channel_of_a_cluster_is_listened_to_where_its_slot_is_and_follo
         stack.push_async_callback(subscriptions.close)
         listeners = {name: await stack.enter_async_context(subscriptions.listen(name)) for name in names}
         for name, listener in listeners.items():
-            assert await listener.next() == Hears()
+            assert await _next(listener) == Hears()
             cluster.ask(cluster.primary_of(name).port, "SPUBLISH", name, "a")
-            assert await listener.next() == Said(b"a")
+            assert await _next(listener) == Said(b"a")
         moved, listener = next(iter(listeners.items()))
         old = cluster.primary_of(moved)
         new = next(node for node in cluster.nodes if node is not old)
         cluster.move_slot(moved, new)
         try:
-            assert (await listener.next()).lost
-            assert await listener.next() == Hears()
+            assert (await _next(listener)).lost
+            assert await _next(listener) == Hears()
             cluster.ask(new.port, "SPUBLISH", moved, "b")
-            assert await listener.next() == Said(b"b")
+            assert await _next(listener) == Said(b"b")
         finally:
             cluster.move_slot(moved, old)

@@ -1,7 +1,7 @@
 """The package weakened on purpose, one rule each, and the tests that must see it.
 
 Each is a change of the source text that a tired engineer could make. The names of rules are those of the context
-protocol; `4` is its section on a worker that cannot reach Redis.
+protocol; `4` is its section on a worker that cannot reach Redis. `L` are those of locks, `E` those of events.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 RULES = "tests/conformance/contexts/test_rules.py"
 OUTAGES = "tests/conformance/contexts/test_outages.py"
 UNIT = "tests/unit/context"
+LOCKS = "tests/conformance/test_locks.py"
+FENCES = "tests/conformance/test_fences.py"
+FOLLOWING = "tests/unit/ephemeral/test_following.py"
 
 CACHE = "context/cache.py"
 READING = "context/reading.py"
@@ -507,5 +510,112 @@ MUTANTS = (
         "                self._limiter.take(self._clock.monotonic_s(), why=why)\n",
         "                pass\n",
         (OUTAGES, "limited"),
+    ),
+    _mutant(
+        "L",
+        "the token in a release",
+        "ephemeral/scripts/lock_leave.lua",
+        "local was = held[1] == token",
+        "local was = held[1] and true",
+        (LOCKS, "release_with_another and valkey"),
+        quick=True,
+    ),
+    _mutant(
+        "L",
+        "the token in an extension",
+        "ephemeral/scripts/lock_extend.lua",
+        "if held[1] ~= ARGV[1] or tonumber",
+        "if not held[1] or tonumber",
+        (LOCKS, "extended_by_its_holder and valkey"),
+    ),
+    _mutant(
+        "L",
+        "the line",
+        "ephemeral/scripts/lock_take.lua",
+        "(not first or (mine and mine < first))",
+        "true",
+        (LOCKS, "in_the_order_in_which and valkey"),
+    ),
+    _mutant(
+        "L",
+        "the end of a dead waiter's place",
+        "ephemeral/scripts/lock_take.lua",
+        "elseif till <= now then",
+        "elseif till <= 0 then",
+        (LOCKS, "dead_waiter and valkey"),
+    ),
+    _mutant(
+        "L",
+        "the fence in a write's condition",
+        "store/changes.py",
+        "summary, fence=self._fence",
+        "summary, fence=None",
+        (FENCES, "earlier_fence and memory"),
+    ),
+    Mutant(
+        "L",
+        "the fence in a session's begin",
+        "store/writing.py",
+        (
+            (" AND #ttl < :renewed AND {fence_still}", " AND #ttl < :renewed"),
+            ('"N": str(previous.expires_at + 1)},\n            **fence,\n', '"N": str(previous.expires_at + 1)},\n'),
+        ),
+        ((FENCES, "begins_does_not_set_back and memory"),),
+    ),
+    _mutant(
+        "L",
+        "a fence raised by a delete",
+        "store/deletion.py",
+        "now.meta is not None else 0) + 1,",
+        "now.meta is not None else 0),",
+        (FENCES, "delete_ends_every_lock and memory"),
+    ),
+    _mutant(
+        "L",
+        "the fence read before the lock is taken",
+        "store/fences.py",
+        "fence_still, values = fence_condition(meta.fence)",
+        'fence_still, values = ("attribute_exists(PK)", {})',
+        (LOCKS, "begins_again"),
+    ),
+    _mutant(
+        "L",
+        "the holder's end at two thirds of the lease",
+        "ephemeral/holding.py",
+        "_SURE_SHARE: Final = 2 / 3",
+        "_SURE_SHARE: Final = 4 / 3",
+        ("tests/unit/ephemeral/test_holding.py", "two_thirds"),
+    ),
+    _mutant(
+        "E",
+        "the gap where something is missing",
+        "ephemeral/events.py",
+        "if before != seen and not self._unsure:",
+        "if False:",
+        (FOLLOWING, "gap"),
+    ),
+    _mutant(
+        "E",
+        "what has been told of each part",
+        "ephemeral/events.py",
+        "self._unsure, self._seen = False, before.join(version)",
+        "self._unsure, self._seen = False, version",
+        (FOLLOWING, "told_once"),
+    ),
+    _mutant(
+        "E",
+        "a word on the loss of a subscription",
+        "redis/subscriptions.py",
+        "            self.state = Deaf(why, lost=True)\n            self.tell(self.state)\n",
+        "            self.state = Deaf(why, lost=True)\n",
+        ("tests/conformance/test_subscriptions.py", "loss_of_the_connection and memory"),
+    ),
+    _mutant(
+        "E",
+        "a word on what did not fit",
+        "redis/subscriptions.py",
+        "            self._signals.append(Deaf(why, lost=False))\n",
+        "",
+        ("tests/conformance/test_subscriptions.py", "too_slowly and memory"),
     ),
 )

@@ -47,6 +47,7 @@ def test_what_comes_twice_or_late_is_told_once():
     assert told(follower, BEGUN, BEGUN) == [("turn", 1), ("meta", "1.1.1")]
     assert told(follower, notice(1, 3, 1, 2), notice(1, 2, 1, 1)) == [("turn", 2), ("turn", 3)]
     assert told(follower, notice(1, 3, 2), notice(1, 3, 1), notice(1, 3, 2)) == [("meta", "1.3.2")]
+    assert told(follower, notice(1, 4, 1, 1), notice(1, 3, 2), notice(1, 4, 2, 1)) == [("turn", 4)], "two wrote at once"
 
 
 @pytest.mark.parametrize(
