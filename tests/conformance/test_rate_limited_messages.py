@@ -144,6 +144,31 @@ async def test_a_limit_is_a_customers(cache):
     assert (await session.context()).version.number == 0
 
 
+async def test_without_redis_and_while_it_is_away_a_message_is_limited_by_the_worker_itself():
+    world = await table_in_memory()
+    async with world.cache() as alone, world.cache(redis_endpoint="redis://127.0.0.1:1", redis_cluster="off") as away:
+        for customer, cache in (("c1", alone), ("c2", away)):
+            session = cache.session(f"of {customer}", customer_id=customer)
+            await session.append(role="user", content="1", rate_limit=TWO)
+            await session.context(rate_limit=TWO)
+            for call in (session.context(rate_limit=TWO), session.append(role="user", content="2", rate_limit=TWO)):
+                with pytest.raises(Rejected, match="source local"):
+                    await call
+            assert (await session.context()).version.number == 1
+
+
+async def test_a_closed_limit_lets_no_message_through_while_redis_is_away():
+    world = await table_in_memory()
+    options = {"redis_endpoint": "redis://127.0.0.1:1", "redis_cluster": "off", "rate_limit_policy": "closed"}
+    async with world.cache(**options) as cache:
+        session = cache.session("s", customer_id="c")
+        with pytest.raises(Rejected, match="cannot be asked for"):
+            await session.append(role="user", content="1", rate_limit=TWO)
+        await session.append(role="user", content="1")
+        with pytest.raises(Rejected, match="source closed"):
+            await session.context(rate_limit=TWO)
+
+
 async def test_who_leaves_while_the_context_is_read_leaves_nothing_behind(cache):
     session = await begun(cache)
     before = await units(cache)

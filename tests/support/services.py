@@ -98,6 +98,8 @@ class Host:
             yield made
         finally:
             await made.close()
+            if self.double is not None:
+                assert [key for key in self.double.keys() if self.double.ttl_ms(key) == -1] == []  # noqa: SIM118 - it is no mapping
 
     def delete(self, key: str) -> None:
         """Forget a key, as an eviction does."""
