@@ -67,7 +67,7 @@ class Eventual:
         except (Reread, Corrupt):
             return None
         now_s = self._clock.time_s()
-        if read is None or read.foreign or read.must_begin(now_s) or is_anothers(read.meta, customer_id, now_s):
+        if read is None or read.foreign:
             return None
         answer = joined(known, read, grew_after_sent=True) if known is not None and not known.foreign else read
         if answer.must_begin(now_s) or is_anothers(answer.meta, customer_id, now_s):
