@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from mangacache.testing.simulation.faults import KINDS
 from mangacache.testing.simulation.runs import OPERATIONS, run
 from mangacache.testing.simulation.sweeps import Swept, sweep
 
@@ -25,6 +26,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happens, line by line")
     parser.add_argument("--operations", type=int, default=OPERATIONS, help=f"a seed (default {OPERATIONS})")
     parser.add_argument("--no-faults", action="store_true", help="let nothing go wrong")
+    parser.add_argument("--fault", action="append", choices=list(KINDS), help="only faults of this kind; repeatable")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     arguments = parser.parse_args(words)
     if arguments.trace and arguments.seed is None:
@@ -38,11 +40,15 @@ def main(words: list[str] | None = None) -> int:
     return _one(arguments) if arguments.seed is not None else _many(arguments)
 
 
+def _kinds(arguments: argparse.Namespace) -> list[str] | None:
+    return [] if arguments.no_faults else arguments.fault
+
+
 def _one(arguments: argparse.Namespace) -> int:
     result = run(
         arguments.seed,
         operations=arguments.operations,
-        faults=not arguments.no_faults,
+        kinds=_kinds(arguments),
         trace=True,
         show=print if arguments.trace else None,
     )
@@ -54,7 +60,7 @@ def _one(arguments: argparse.Namespace) -> int:
 def _many(arguments: argparse.Namespace) -> int:
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     total, began_s = Swept(), time.perf_counter()
-    for part in sweep(seeds, jobs=arguments.jobs, operations=arguments.operations, faults=not arguments.no_faults):
+    for part in sweep(seeds, jobs=arguments.jobs, operations=arguments.operations, kinds=_kinds(arguments)):
         total.add(part)
         for seed, text in part.failed:
             if len(total.failed) <= _SHOWN:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mangacache.testing.simulation.faults import KINDS
+
 if TYPE_CHECKING:
     from mangacache.testing.simulation.world import Worker, World
 
@@ -25,11 +27,22 @@ _SURVIVABLE: Final = frozenset(
 """What a worker may survive in an outage. Anything else is a task that failed, or a damage that nothing here does."""
 
 
-def left_in_redis(world: World) -> list[str]:
-    """Return what stands in Redis and should not: keys that never expire, leases that nobody holds any more."""
+ENDS_LEASES: Final = frozenset(
+    {"a worker is killed", "a worker is told to stop", *(kind for kind in KINDS if "redis" in kind)}
+)
+"""Faults in which a lease cannot be given back, and ends by time."""
+
+
+def left_in_redis(world: World, *, leases_end: bool) -> list[str]:
+    """Return what stands in Redis and should not: keys that never expire, and leases where all could be given back.
+
+    Args:
+        world: whose Redis.
+        leases_end: whether something happened in which a lease ends by time alone.
+    """
     found = [f"the key {key} never expires" for key in world.redis.keys_for_ever()]
-    if any(not worker.process.alive for worker in world.workers):
-        return found  # a killed worker's leases end by time
+    if not leases_end:
+        found += [f"the lease of {key} was not given back" for key in world.redis.leases()]
     return found
 
 

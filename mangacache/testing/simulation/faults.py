@@ -9,7 +9,7 @@ from mangacache.testing.simulation import dynamodb, redis
 
 if TYPE_CHECKING:
     import random as _random
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from mangacache.testing.simulation.network import Way
     from mangacache.testing.simulation.world import Worker, World
@@ -260,13 +260,13 @@ KINDS: Final[dict[str, Callable[[Chaos, float], Awaitable[None]]]] = {
 """Each kind of fault, by the name that traces show."""
 
 
-def planned(random: _random.Random, *, span_s: float, at_most: int) -> list[Fault]:
-    """Return a plan of faults: none to `at_most` of them, within a span of time."""
-    kinds = list(KINDS)
+def planned(random: _random.Random, *, span_s: float, at_most: int, kinds: Sequence[str] | None = None) -> list[Fault]:
+    """Return a plan of faults: none to `at_most` of them, within a span of time; of some kinds, or of all."""
+    kinds = list(KINDS) if kinds is None else list(kinds)
     return sorted(
         (
             Fault(random.choice(kinds), random.random() * span_s, 0.02 * 200 ** random.random())
-            for _ in range(random.randint(0, at_most))
+            for _ in range(random.randint(0, at_most) if kinds else 0)
         ),
         key=lambda fault: fault.at_s,
     )

@@ -72,6 +72,16 @@ class SimulatedRedis:
         """Return the keys that would never expire."""
         return [key for key in self.keys() if self.node.db.pttl(key) == -1]
 
+    def leases(self) -> list[str]:
+        """Return the keys of contexts that somebody holds a lease to fill."""
+        db = self.node.db
+        held = [(key, db.value(key)) for key in self.keys()]
+        return [
+            key
+            for key, fields in held
+            if isinstance(fields, dict) and b"l" in fields and int(fields[b"lx"]) > db.now_ms()
+        ]
+
     # What can go wrong
 
     def kill(self) -> None:

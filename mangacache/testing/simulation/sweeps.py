@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from mangacache.testing.simulation.runs import OPERATIONS, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _AT_ONCE: Final = 20
 
@@ -43,11 +43,11 @@ class Swept:
         self.failed += other.failed
 
 
-def swept(seeds: range, *, operations: int = OPERATIONS, faults: bool = True) -> Swept:
+def swept(seeds: range, *, operations: int = OPERATIONS, kinds: Sequence[str] | None = None) -> Swept:
     """Run seeds one after the other in this process."""
     done, began_s = Swept(), time.process_time()
     for seed in seeds:
-        result = run(seed, operations=operations, faults=faults)
+        result = run(seed, operations=operations, kinds=kinds)
         done.seeds += 1
         done.operations += result.operations
         done.virtual_s += result.virtual_s
@@ -57,16 +57,18 @@ def swept(seeds: range, *, operations: int = OPERATIONS, faults: bool = True) ->
     return done
 
 
-def sweep(seeds: range, *, jobs: int, operations: int = OPERATIONS, faults: bool = True) -> Iterator[Swept]:
+def sweep(
+    seeds: range, *, jobs: int, operations: int = OPERATIONS, kinds: Sequence[str] | None = None
+) -> Iterator[Swept]:
     """Run seeds on several cores, and yield what came of each part."""
     parts = [seeds[place : place + _AT_ONCE] for place in range(0, len(seeds), _AT_ONCE)]
     if jobs == 1:
         _begin()
         for part in parts:
-            yield _part(part, operations, faults)
+            yield _part(part, operations, kinds)
         return
     with ProcessPoolExecutor(jobs, initializer=_begin) as pool:
-        yield from pool.map(_part, parts, [operations] * len(parts), [faults] * len(parts))
+        yield from pool.map(_part, parts, [operations] * len(parts), [kinds] * len(parts))
 
 
 def _begin() -> None:
@@ -74,8 +76,8 @@ def _begin() -> None:
     gc.freeze()  # what stays is not looked through again after each part
 
 
-def _part(seeds: range, operations: int, faults: bool) -> Swept:  # noqa: FBT001 - as the pool hands it over
+def _part(seeds: range, operations: int, kinds: Sequence[str] | None) -> Swept:
     gc.disable()
-    done = swept(seeds, operations=operations, faults=faults)
+    done = swept(seeds, operations=operations, kinds=kinds)
     gc.collect()
     return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from mangacache.errors import Closed, Conflict, NotFound, Rejected, Transient, VersionGone
@@ -28,6 +29,7 @@ _NOBODY_S: Final = 0.05
 _LONG: Final = 700
 _HALF: Final = 0.5
 _FEW: Final = 0.05
+_AGAIN: Final = 0.3
 
 
 class Chats:
@@ -39,12 +41,18 @@ class Chats:
     Attributes:
         operations: how many were begun.
         wrong: what no history shows: answers that cannot be, errors that nobody promised.
+        told: the newest version of each session that was acknowledged, or read at its source.
+        degraded: whether anything was acknowledged that Redis could not be told of.
+        heard: errors that clients heard, by kind.
     """
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.operations = 0
         self.wrong: list[str] = []
+        self.told: dict[str, Version] = {}
+        self.degraded = False
+        self.heard: Counter[str] = Counter()
         self._said = 0
 
     def turn_id(self) -> str:
@@ -68,6 +76,7 @@ class Client:
         self._run = chats.run
         self._random = chats.run.world.random_for(name)
         self._worker: Worker | None = None
+        self._leaves = chats.run.shape.leaves
 
     async def chat(self, operations: int) -> None:
         """Do so many things, with pauses."""
@@ -95,7 +104,7 @@ class Client:
                 call.done(context)
             return context.version
 
-        await self._patiently(name, f"context {level.name} {token or ''}", read, tries=3)
+        await self._patiently(name, f"context {level.name} {token or ''}", read, tries=3, leaves=self._leaves / 4)
 
     async def _append(self, name: str) -> None:
         turn_id = self._chats.turn_id()
@@ -111,9 +120,10 @@ class Client:
             ) as call:
                 done = await session.append(role="user", content=content, turn_id=turn_id, after=after)
                 call.done(done)
+            self._told(name, done.version, degraded=done.degraded)
             return done.version
 
-        await self._patiently(name, f"append {turn_id}", append, leaves=self._run.shape.leaves)
+        await self._patiently(name, f"append {turn_id}", append, leaves=self._leaves)
 
     async def _append_many(self, name: str) -> None:
         ids = [self._chats.turn_id() for _ in range(self._random.randint(2, 4))]
@@ -127,9 +137,10 @@ class Client:
             with recorder.append_many(name, client=self.name, turns=turns, after=after) as call:
                 done = await session.append_many(turns, after=after)
                 call.done(done)
+            self._told(name, done[-1].version, degraded=done[-1].degraded)
             return done[-1].version
 
-        await self._patiently(name, f"append_many {ids}", append, leaves=self._run.shape.leaves)
+        await self._patiently(name, f"append_many {ids}", append, leaves=self._leaves)
 
     async def _change(self, name: str) -> None:
         mood = self._random.randint(0, 9)
@@ -139,9 +150,10 @@ class Client:
             with recorder.update(name, client=self.name) as call:
                 done = await session.update({"mood": mood}, status=status)
                 call.done(done)
+            self._told(name, done.version, degraded=done.degraded)
             return done.version
 
-        await self._patiently(name, f"update {mood} {status}", change, leaves=self._run.shape.leaves)
+        await self._patiently(name, f"update {mood} {status}", change, leaves=self._leaves)
 
     async def _summarise(self, name: str) -> None:
         text = self._words(f"summary {self._chats.turn_id()}")
@@ -150,6 +162,7 @@ class Client:
             with recorder.update(name, client=self.name) as call:
                 done = await session.summarise(text)
                 call.done(done)
+            self._told(name, done.version, degraded=done.degraded)
             return done.version
 
         await self._patiently(name, "summarise", summarise)
@@ -170,6 +183,7 @@ class Client:
             with recorder.delete(name, client=self.name) as call:
                 done = await session.delete()
                 call.done(done)
+            self._told(name, done.version, degraded=done.degraded)
             return done.version
 
         await self._patiently(name, "delete", delete)
@@ -178,6 +192,11 @@ class Client:
     _weights: Final = (42, 38, 5, 6, 3, 4, 1.5)
 
     # How
+
+    def _told(self, name: str, version: Version, *, degraded: bool) -> None:
+        chats = self._chats
+        chats.told[name] = version.join(chats.told.get(name, Version()))
+        chats.degraded = chats.degraded or degraded
 
     async def _patiently(
         self,
@@ -201,11 +220,11 @@ class Client:
             try:
                 version = await self._asked(worker, name, act, leaves=leaves)
             except (asyncio.CancelledError, *_LATER) as error:
-                self._hears(error)
+                self._hears(error, worker)
                 await run.world.clock.sleep(self._random.random() * min(getattr(error, "retry_after_s", 0.1), 0.3))
                 continue
             except Exception as error:  # noqa: BLE001 - whatever nobody promised is a finding
-                self._hears(error)
+                self._hears(error, worker)
                 if not isinstance(error, _REFUSALS) or isinstance(error, VersionGone):
                     self._chats.wrong.append(f"{self.name}: {what} of {name} at {worker.name}: {error!r}")
                 return
@@ -215,7 +234,10 @@ class Client:
                 self.tokens[name] = version.join(self.tokens.get(name, Version()))
             return
 
-    def _hears(self, error: BaseException) -> None:
+    def _hears(self, error: BaseException, worker: Worker) -> None:
+        self._chats.heard[type(error).__name__] += 1
+        if isinstance(error, Closed) and worker.alive:
+            self._chats.wrong.append(f"{self.name} hears at {worker.name}, which is open: {error!r}")
         if self._run.world.trace is not None:
             self._run.world.note(self.name, f"hears {type(error).__name__}: {error}")
 
@@ -236,6 +258,9 @@ class Client:
         if leaves and self._random.random() < leaves:
             await self._run.world.clock.sleep(self._random.random() * self._random.choice((0.003, 0.03, 0.3)))
             call.cancel()
+            while self._random.random() < _AGAIN:
+                await self._run.world.clock.sleep(self._random.random() * 0.003)
+                call.cancel()
         return await call.ended
 
     def _at(self, *, moves: bool) -> Worker | None:
