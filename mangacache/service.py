@@ -66,7 +66,7 @@ class MangaCache:
         self._ended = asyncio.Event()
         self._sessions = Sessions(store, tier, settings=settings, clock=clock, random=random, telemetry=telemetry)
         asker = Asker(link, settings=settings)
-        self._connections = Connections(asker, settings=settings, random=random)
+        self._connections = Connections(asker, settings=settings, random=random, telemetry=telemetry)
         self._rate_limits = RateLimits(asker, settings=settings, clock=clock, random=random, telemetry=telemetry)
         self._presence = Presence(asker, settings=settings)
         self._trending = Trending(asker, clock=clock)
@@ -156,7 +156,13 @@ class MangaCache:
         """
         self._check()
         return Session(
-            self._sessions, session_id, customer_id, limits=self._rate_limits, events=self._events, check=self._check
+            self._sessions,
+            session_id,
+            customer_id,
+            limits=self._rate_limits,
+            connections=self._connections,
+            events=self._events,
+            check=self._check,
         )
 
     def customer(self, customer_id: str) -> Customer:
@@ -254,6 +260,7 @@ class MangaCache:
         try:
             try:
                 await self._locks.close()
+                await self._connections.close()
                 await self._rate_limits.close()
                 if self._subscriptions is not None:
                     await self._subscriptions.close()

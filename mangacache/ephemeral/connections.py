@@ -12,9 +12,9 @@ import msgspec
 
 from mangacache.clock import random_id
 from mangacache.ephemeral import scripts
-from mangacache.errors import Invalid
+from mangacache.errors import Closed, Invalid, MangaCacheError
 from mangacache.model import checked_id
-from mangacache.tasks import together
+from mangacache.tasks import TaskOwner, together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mangacache.clock import Random
     from mangacache.ephemeral.asking import Asker
     from mangacache.settings import Settings
+    from mangacache.telemetry import Telemetry
 
 MAX_ENDPOINT_BYTES: Final = 512
 MOST_OF_A_SESSION: Final = 256
@@ -53,9 +54,12 @@ class Connection(msgspec.Struct, frozen=True):
 class Connections:
     """The connections of all workers' sessions."""
 
-    def __init__(self, asker: Asker, *, settings: Settings, random: Random) -> None:
+    def __init__(self, asker: Asker, *, settings: Settings, random: Random, telemetry: Telemetry) -> None:
         self._asker = asker
         self._random = random
+        self._telemetry = telemetry
+        self._tasks = TaskOwner(on_failure=telemetry.count_survived)
+        self._closed = False
         self._ttl_ms = settings.connection_ttl_s * 1000
         self._listed_ms = self._ttl_ms // _LISTINGS
         self._list_ms = self._ttl_ms + 2 * self._listed_ms
@@ -110,6 +114,28 @@ class Connections:
             entry = _entry(token, connection_id)
             await together(*self._enter(entry, connection.session_id, connection.customer_id))
         return connection
+
+    def traffic(self, connection_id: str) -> None:
+        """Begin to refresh a connection, with what else this turn of the event loop asks; nobody waits for it.
+
+        A failure is counted: the next message tries again, long before the connection's time is over.
+        """
+        checked_id(connection_id, what="connection id")
+        self._asker.required(_SERVICE)
+        if self._closed:
+            raise Closed("this MangaCache is closed")
+        self._tasks.start(self._refreshed(connection_id), name="refresh a connection")
+
+    async def _refreshed(self, connection_id: str) -> None:
+        try:
+            await self.refresh(connection_id)
+        except MangaCacheError as error:
+            self._telemetry.count_survived("connection_unrefreshed", error)
+
+    async def close(self) -> None:
+        """End what nobody waits for; before the link is closed."""
+        self._closed = True
+        await self._tasks.cancel()
 
     async def disconnect(self, connection_id: str, *, session_id: str | None = None) -> bool:
         """Remove a connection, and nothing else: other connections of its session stay.

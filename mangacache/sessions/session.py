@@ -28,7 +28,7 @@ from mangacache.store.items import META_NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from mangacache.ephemeral import Events, EventStream, Limit, RateLimits
+    from mangacache.ephemeral import Connections, Events, EventStream, Limit, RateLimits
     from mangacache.model import Attribute
     from mangacache.sessions.registry import Sessions
     from mangacache.store.effects import Draft, Stamp
@@ -42,7 +42,7 @@ class Session:
         customer_id: whose it is; stored when the session begins, checked against what is stored afterwards.
     """
 
-    __slots__ = ("_check", "_events", "_limits", "_sessions", "customer_id", "id")
+    __slots__ = ("_check", "_connections", "_events", "_limits", "_sessions", "customer_id", "id")
 
     def __init__(
         self,
@@ -51,11 +51,13 @@ class Session:
         customer_id: str | None,
         *,
         limits: RateLimits,
+        connections: Connections,
         events: Events,
         check: Callable[[], None],
     ) -> None:
         self._sessions = sessions
         self._limits = limits
+        self._connections = connections
         self._events = events
         self._check = check
         self.id = checked_id(session_id, what="session id")
@@ -71,6 +73,7 @@ class Session:
         at_least: Version | str | None = None,
         consistency: Consistency = Consistency.SESSION,
         rate_limit: str | Limit | None = None,
+        connection_id: str | None = None,
     ) -> Context:
         """Return what a bot needs before it answers: META, the last turns, the newest summary.
 
@@ -80,6 +83,8 @@ class Session:
             consistency: how fresh it must be otherwise.
             rate_limit: take a unit of this limit of the customer's. It is asked for with the context, in the same
                 round trip to Redis; a message needs it once.
+            connection_id: the connection that the message came by: its mapping lives on (see `cache.connections`), at
+                no round trip more.
 
         Raises:
             Rejected: the limit is used up.
@@ -95,8 +100,10 @@ class Session:
                 f"{consistency!r} is no level of consistency: pass Consistency.LATEST or another of its levels"
             )
         least = Version.parse(at_least) if at_least is not None else None
-        # Begun first: what the task asks Redis for leaves with what the read asks, whether or not that has a task too.
+        # Begun first: what a task asks Redis for leaves with what the read asks, whether or not that has a task too.
         taken = self._limits.begin(self.customer_id, rate_limit) if rate_limit is not None else None
+        if connection_id is not None:
+            self._connections.traffic(connection_id)
         context = await self._sessions.context(
             self.id, turns=turns, at_least=least, consistency=consistency, customer_id=self.customer_id
         )

@@ -90,6 +90,37 @@ async def test_the_limit_leaves_in_the_same_write_as_the_request_for_the_context
     assert sent[0].count(b"EVALSHA") == 1
 
 
+async def test_so_does_the_refreshing_of_the_connection_that_the_message_came_by(cache, sent):
+    session = await begun(cache)
+    await cache.connections.connect("x", "s")
+    await cache.connections.refresh("x")
+    sent.clear()
+    await session.context(consistency=Consistency.LATEST, rate_limit="messages", connection_id="x")
+    assert len(sent) == 1
+    assert sent[0].count(b"EVALSHA") == 3
+    await session.context(consistency=Consistency.LATEST, connection_id="one that is gone")
+
+
+async def test_a_connection_lives_on_by_its_messages_and_a_message_by_no_connection(shared_valkey):
+    world = await table_in_memory()
+    prefix = f"t{uuid4().hex[:10]}:"
+    options = {"redis_timeout_s": 5, "key_prefix": prefix}
+    with Redis(port=shared_valkey) as client:
+        async with world.cache(redis_endpoint=f"redis://127.0.0.1:{shared_valkey}", **options) as cache:
+            key = f"{prefix}conn:{{x}}"
+            await cache.connections.connect("x", "s")
+            client.pexpire(key, 60_000)
+            await cache.session("s").context(connection_id="x")
+            async with asyncio.timeout(120):
+                while client.pttl(key) <= 60_000:  # noqa: ASYNC110 - nobody waits for it
+                    await asyncio.sleep(0.005)
+    async with world.cache(redis_endpoint="redis://127.0.0.1:1", redis_cluster="off", **options) as cache:
+        assert (await cache.session("s").context(connection_id="x")).version.number == 0
+    async with world.cache() as cache:
+        with pytest.raises(Invalid, match="REDIS_ENDPOINT"):
+            await cache.session("s").context(connection_id="x")
+
+
 async def test_it_leaves_with_it_where_the_process_has_never_seen_the_session_too(cache, sent):
     await begun(cache)
     sent.clear()

@@ -48,12 +48,13 @@ class Services:
         self.telemetry = Telemetry()
         self.asker = Asker(link, settings=settings)
         made = random.Random(uuid4().int)
-        self.connections = Connections(self.asker, settings=settings, random=made)
+        self.connections = Connections(self.asker, settings=settings, random=made, telemetry=self.telemetry)
         self.presence = Presence(self.asker, settings=settings)
         self.trending = Trending(self.asker, clock=clock)
         self.rate_limits = RateLimits(self.asker, settings=settings, clock=clock, random=made, telemetry=self.telemetry)
 
     async def close(self) -> None:
+        await self.connections.close()
         await self.rate_limits.close()
         if self.link is not None:
             await self.link.close()
