@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import socket
@@ -201,11 +202,22 @@ def test_connections_beyond_the_limit_are_ended_and_those_within_it_go_on(dynoxi
                 other.close()
 
 
-def test_a_write_is_done_and_known_to_the_cache_also_when_its_client_has_gone(wire):
+def test_what_is_read_ahead_of_a_request_under_way_is_bounded(wire):
+    """Of forty megabytes of requests it takes in one, and leaves the rest with whoever sends them."""
     key = wire.key()
-    assert wire.get(key) is None
-    put = bytes.fromhex("013a7d8e7e56") + string(wire.indexed.encode()) + key_bytes(key) + b"\x41\x01\xf6"
+    wire.put(key)
+    (node,) = wire.emulator.status()["nodes"]
+    assert node["held_bytes"] == 0
+    wire.emulator.stop_replies()
     with connected(wire) as raw:
-        raw.sendall(PRELUDE + put)
-    until(lambda: wire.get(key, by=wire.direct) == key, "for the write to be done")
-    until(lambda: wire.get(key) == key, "for the cache to know")
+        raw.setblocking(False)
+        raw.send(PRELUDE)
+        requests = memoryview(get_item(wire.indexed, key) * (40 * MEGABYTE // len(get_item(wire.indexed, key))))
+        sent, most = 0, 0
+        for _ in range(200):
+            with contextlib.suppress(BlockingIOError):
+                sent += raw.send(requests[sent:])
+            most = max(most, wire.emulator.status()["nodes"][0]["held_bytes"])
+        assert most < 2 * MEGABYTE
+    wire.emulator.heal()
+    assert as_well_as_ever(wire)

@@ -273,9 +273,14 @@ def test_projections_of_different_elements_are_different_requests(wire):
     key = wire.key()
     wire.put(key, l={"L": [text("0"), text("1")]})
     query = a_query(wire, key["pk"])
-    for place in "0101":
-        (found,) = wire.client.query(**query, ProjectionExpression=f"l[{place}]")["Items"]
-        assert found == {"l": {"L": [text(place)]}}
+
+    def elements(*places):
+        for place in places:
+            (found,) = wire.client.query(**query, ProjectionExpression=f"l[{place}]")["Items"]
+            assert found == {"l": {"L": [text(place)]}}
+
+    assert wire.counted(lambda: elements("0", "1")) == {"queries.misses": 2, "passed_on.Query": 2}
+    assert wire.counted(lambda: elements("0", "1")) == {"queries.hits": 2}
 
 
 def test_queries_and_scans_fill_no_items_and_items_answer_no_queries(wire):
