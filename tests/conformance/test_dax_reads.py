@@ -393,6 +393,10 @@ async def test_no_reader_hears_of_a_dax_that_fails(dax, fault):
 async def test_a_stalled_dax_costs_one_reader_one_time_out_and_nobody_afterwards(dax):
     async with dax.worker() as writer, dax.worker(dax_timeout_s=0.5) as reader:
         await writer.say(*_lines(20))
+        door = reader.cache._store.windows._reads.door
+        async with asyncio.timeout(60):
+            while not door.ready():  # noqa: ASYNC110 - looks from outside
+                await asyncio.sleep(0.01)
         dax.faults.slow(60)
         try:
             assert await reader.heard() == _lines(20)
@@ -400,7 +404,6 @@ async def test_a_stalled_dax_costs_one_reader_one_time_out_and_nobody_afterwards
             for _ in range(20):
                 reader.forget()
                 assert await reader.heard() == _lines(20)
-            # Only the first, and what it sent anew, was ever asked of DAX by a reader.
             assert reader.dax("BatchGetItem", "failed") == 1
         finally:
             dax.faults.heal()

@@ -87,7 +87,11 @@ def settings_of(real_world, cluster, valkey):
     def made(profile):
         redis = f"redis://127.0.0.1:{valkey.port}" if "redis" in profile else None
         return real_world.settings.replace(
-            dax_endpoint=cluster.endpoint, dax_fills="numbers", redis_endpoint=redis, near_max_age_s=0.0
+            dax_endpoint=cluster.endpoint,
+            dax_fills="numbers",
+            dax_timeout_s=1.0,
+            redis_endpoint=redis,
+            near_max_age_s=0.0,
         )
 
     return made

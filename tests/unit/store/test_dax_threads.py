@@ -18,6 +18,27 @@ from mangacache.telemetry import Telemetry
 HANG_GUARD_S = 60
 
 
+class HandClock(SystemClock):
+    """A clock that moves when it is told to; who sleeps by it wakes then."""
+
+    def __init__(self):
+        self.now_s = 0.0
+        self._moved = asyncio.Event()
+
+    def monotonic_s(self):
+        return self.now_s
+
+    async def sleep(self, seconds):
+        until_s = self.now_s + seconds
+        while self.now_s < until_s:
+            await self._moved.wait()
+
+    def move(self, seconds):
+        self.now_s += seconds
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
 class Gates:
     """Calls that wait in their threads until they are let go."""
 
@@ -53,8 +74,9 @@ def gates():
 def make(telemetry):
     """Return what makes threads; they are closed by their tests."""
 
-    def made(count=2, *, limit=8, timeout_s=HANG_GUARD_S):
-        return Threads(count, limit=limit, timeout_s=timeout_s, clock=SystemClock(), telemetry=telemetry)
+    def made(count=2, *, limit=8, timeout_s=HANG_GUARD_S, clock=None):
+        clock = clock if clock is not None else SystemClock()
+        return Threads(count, limit=limit, timeout_s=timeout_s, clock=clock, telemetry=telemetry)
 
     return made
 
@@ -131,12 +153,17 @@ async def test_a_call_whose_caller_left_before_it_began_is_not_made(make, gates)
 
 
 async def test_a_call_that_takes_too_long_ends_for_its_caller_and_counts_until_it_has_ended(make, gates):
-    threads = make(1, limit=2, timeout_s=0.05)
-    with pytest.raises(TimeoutError):
-        await threads.run(gates.call)
-    assert (threads.orphans, threads.under_way) == (1, 1)
-    with pytest.raises(TimeoutError):  # it waits for the thread that the orphan has
-        await threads.run(gates.call)
+    clock = HandClock()
+    threads = make(1, limit=2, timeout_s=5.0, clock=clock)
+    first = asyncio.ensure_future(threads.run(gates.call))
+    await gates.have_begun(1)
+    second = asyncio.ensure_future(threads.run(gates.call))  # which waits for the thread that the first one has
+    await _until(lambda: threads.under_way == 2)
+    clock.move(5.0)
+    for call in (first, second):
+        with pytest.raises(TimeoutError):
+            await call
+    assert (threads.orphans, threads.under_way) == (1, 2)
     with pytest.raises(Rejected):
         await threads.run(gates.call)
     gates.go.set()
@@ -146,17 +173,27 @@ async def test_a_call_that_takes_too_long_ends_for_its_caller_and_counts_until_i
 
 
 async def test_each_of_many_calls_has_its_own_time(make, gates):
-    threads = make(4, limit=100, timeout_s=0.2)
+    clock = HandClock()
+    threads = make(4, limit=100, timeout_s=5.0, clock=clock)
     for _ in range(3):  # again after the one that looks after them has had nothing to do
-        late = [asyncio.ensure_future(threads.run(gates.call)) for _ in range(3)]
+        early = [asyncio.ensure_future(threads.run(gates.call)) for _ in range(2)]
+        await gates.have_begun(2)
+        clock.move(3.0)
+        late = asyncio.ensure_future(threads.run(gates.call))
+        await gates.have_begun(1)
         quick = [await threads.run(lambda i=i: i) for i in range(50)]
         assert quick == list(range(50))
-        ended = await asyncio.gather(*late, return_exceptions=True)
-        assert [type(error) for error in ended] == [TimeoutError] * 3
+        clock.move(2.0)
+        ended = await asyncio.gather(*early, return_exceptions=True)
+        assert [type(error) for error in ended] == [TimeoutError] * 2
+        assert not late.done()
+        clock.move(3.0)
+        with pytest.raises(TimeoutError):
+            await late
         gates.go.set()
         await threads.drained()
         gates.go.clear()
-    gates.go.set()
+        await _until(lambda: not threads._looking)
     await threads.close()
 
 
