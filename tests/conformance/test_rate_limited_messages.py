@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
-from fleet import table_in_memory
+from fleet import MovedClock, table_in_memory
 from redis import Redis
 
 from mangacache.ephemeral import Limit
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mangacache import MangaCache
 
 TWO = Limit("two", 2, 60)
+PATIENT = {"redis_timeout_s": 10, "connect_timeout_s": 10}
+"""A machine that is busy with other tests is no outage."""
 
 
 class Writes:
@@ -55,10 +57,11 @@ async def cache(shared_valkey, monkeypatch) -> AsyncIterator[MangaCache]:
     monkeypatch.setattr("mangacache.ephemeral.workers.BEAT_S", 3600)  # nothing else leaves meanwhile
     world = await table_in_memory()
     async with world.cache(
+        clock=MovedClock(),
         redis_endpoint=f"redis://127.0.0.1:{shared_valkey}",
         redis_link="multiplexed",
-        redis_timeout_s=5,
         key_prefix=f"t{uuid4().hex[:10]}:",
+        **PATIENT,
     ) as made:
         yield made
 
@@ -104,7 +107,7 @@ async def test_so_does_the_refreshing_of_the_connection_that_the_message_came_by
 async def test_a_connection_lives_on_by_its_messages_and_a_message_by_no_connection(shared_valkey):
     world = await table_in_memory()
     prefix = f"t{uuid4().hex[:10]}:"
-    options = {"redis_timeout_s": 5, "key_prefix": prefix}
+    options = {**PATIENT, "key_prefix": prefix}
     with Redis(port=shared_valkey) as client:
         async with world.cache(redis_endpoint=f"redis://127.0.0.1:{shared_valkey}", **options) as cache:
             key = f"{prefix}conn:{{x}}"
@@ -223,7 +226,7 @@ async def test_a_read_that_fails_says_why_and_not_how_the_limit_went(cache):
 
 async def test_workers_are_counted_from_the_first_limit_on_and_leave_when_they_close(shared_valkey):
     world = await table_in_memory()
-    options = {"redis_endpoint": f"redis://127.0.0.1:{shared_valkey}", "key_prefix": f"t{uuid4().hex[:10]}:"}
+    options = {"redis_endpoint": f"redis://127.0.0.1:{shared_valkey}", "key_prefix": f"t{uuid4().hex[:10]}:"} | PATIENT
     with Redis(port=shared_valkey) as client:
         key = f"{options['key_prefix']}workers:{{all}}"
         async with world.cache(**options) as one, world.cache(**options) as two:

@@ -54,7 +54,6 @@ class Orders(msgspec.Struct):
     limits: list[Limit]
     workers: int
     arrivals: int = 0
-    patience_s: float = 60.0
 
 
 class Told(msgspec.Struct, array_like=True):
@@ -170,7 +169,7 @@ async def main(orders: Orders) -> None:
     settings = Settings(
         redis_endpoint=f"redis://127.0.0.1:{orders.port}",
         key_prefix=orders.prefix,
-        redis_timeout_s=min(orders.patience_s, 10),
+        redis_timeout_s=10,
         connect_timeout_s=10,
     )
     made = random.Random(orders.seed)
