@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from daxes import MovableClock, Wire, direct_client, emulated, real_client
+from mangatest import HastyClock
 
 HANG_GUARD_S = 60
 PRELUDE = bytes.fromhex("674a37796e65354700f6a000")
@@ -186,6 +187,23 @@ def test_a_reader_that_takes_nothing_is_waited_for_within_bounds_and_holds_nobod
             assert data
             taken += len(data)
     assert as_well_as_ever(wire)
+
+
+def test_a_reader_that_has_taken_nothing_for_a_minute_is_given_up(dynoxide):
+    with (
+        direct_client(dynoxide) as direct,
+        emulated(dynoxide, clock=HastyClock()) as emulator,
+        real_client(emulator.endpoint) as client,
+    ):
+        wire = Wire(emulator, client, direct, MovableClock())
+        key = wire.key()
+        wire.put(key, big={"B": bytes(380_000)})
+        with connected(wire) as raw:
+            raw.sendall(PRELUDE + get_item(wire.indexed, key) * 200)
+            until(lambda: ended(wire) == 1, "for it to be given up")
+        (reason,) = wire.emulator.status()["nodes"][0]["ended"]
+        assert reason == "it has taken nothing for 60 s"
+        assert as_well_as_ever(wire)
 
 
 def test_connections_beyond_the_limit_are_ended_and_those_within_it_go_on(dynoxide):
