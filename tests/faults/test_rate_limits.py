@@ -165,8 +165,8 @@ async def test_no_window_has_more_than_its_limit_whoever_asks_whenever(tmp_path,
     over = {window.limit.name: window.fullest() for window in whole if window.fullest() > window.limit.count}
     assert over == {}
     assert [window.refused_without_need() for window in whole] == [[]] * len(whole)
-    full = sum(window.fullest() == window.limit.count for window in whole)
-    assert full >= len(whole) / 2, "the attack reached what it attacks"
+    full = {window.limit.name for window in whole if window.fullest() == window.limit.count}
+    assert full >= {"one", "usual"}, "the attack reached what it attacks"
     print(f"{len(told)} arrivals, {sum(each.allowed for each in told)} let through, 0 too many")
 
 
