@@ -79,18 +79,13 @@ def real_client(endpoint: str, *, retries: int = 0, **options: Any) -> Iterator[
 
 
 @contextmanager
-def node_client(endpoint: str) -> Iterator[Any]:
+def node_client(endpoint: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> Iterator[Any]:
     """Make the part of the real client that knows one node only, and asks that one."""
     scheme, port = endpoint.partition(":")[0], int(endpoint.rpartition(":")[2])
     credentials = Credentials("local", "local")
+    address = ("127.0.0.1", port)
     pool = SocketTubePool(
-        scheme,
-        "localhost",
-        ("127.0.0.1", port),
-        socket.AF_INET,
-        lambda: credentials,
-        REGION,
-        read_timeout=READ_TIMEOUT_S,
+        scheme, "localhost", address, socket.AF_INET, lambda: credentials, REGION, read_timeout=read_timeout_s
     )
     with DaxClient(pool) as client:
         yield client

@@ -20,7 +20,7 @@ from mangacache.testing.dynamodb.errors import Refusal
 from mangacache.testing.dynamodb.expressions import parse_projection
 
 SEEDS = 4
-REQUESTS = int(os.environ.get("FAULT_OPERATIONS", "0")) // SEEDS or 550
+REQUESTS = max(550, int(os.environ.get("FAULT_OPERATIONS", "0")) // SEEDS)
 EXACT = Context(prec=60)
 
 
