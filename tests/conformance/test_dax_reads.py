@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mangacache import Consistency, NewTurn, VersionGone
+from mangacache.testing import MemoryRedis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -418,6 +419,53 @@ async def test_dax_is_asked_again_once_it_is_well(dax):
             while source != "dax" or not reader.dax_up or reader.dax("BatchGetItem", "failed") == 0:
                 reader.forget()
                 source = (await reader.session().context()).source
+                await asyncio.sleep(0.02)
+
+
+# Profiles
+
+PROFILES = {
+    # name: with DAX, with Redis, settings; where a cold context, an old one, and one that was read before come from.
+    "neither": (False, False, {}, ("dynamodb", "dynamodb", "dynamodb")),
+    "dax": (True, False, {}, ("dax", "dax", "dax")),
+    "dax, filled strongly": (True, False, {"dax_fills": "strong"}, ("dynamodb", "dax", "dynamodb")),
+    "redis": (False, True, {}, ("dynamodb", "redis", "redis")),
+    "both": (True, True, {"dax_fills": "strong"}, ("dynamodb", "dax", "redis")),
+    "both, filled by number": (True, True, {"dax_fills": "numbers"}, ("dax", "dax", "redis")),
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_what_is_configured_decides_where_a_context_comes_from_and_nothing_else(dax, profile):
+    with_dax, with_redis, changes, sources = PROFILES[profile]
+    redis = MemoryRedis() if with_redis else None
+    how = {"dax": with_dax, "redis": redis, **changes}
+    async with dax.worker(**how) as writer, dax.worker(**how) as reader:
+        await _trust_redis(writer, reader)
+        await writer.say(*_lines(20))
+        for key in list(redis.keys()) if redis is not None else ():
+            redis._primary.db.delete(key)
+        cold = await reader.session().context(turns=32)
+        reader.forget()
+        old = await reader.session().context(turns=32, consistency=OLD)
+        reader.forget()
+        again = await reader.session().context(turns=32)
+        contexts = (cold, old, again)
+        assert tuple(context.source for context in contexts) == sources
+        assert all((each.turns, each.version) == (cold.turns, cold.version) for each in contexts)
+        assert [turn.content for turn in cold.turns] == _lines(20)
+        done = await writer.say("line 21")
+        assert await reader.heard(at_least=done.version) == _lines(21)
+        assert await reader.heard(consistency=Consistency.LATEST) == _lines(21)
+        await writer.session().delete()
+        assert await reader.heard(consistency=Consistency.LATEST) == []
+
+
+async def _trust_redis(*workers):
+    """Wait until a worker that has just started believes what Redis says."""
+    async with asyncio.timeout(60):
+        for worker in workers:
+            while (await worker.session("other").context(consistency=Consistency.LATEST)).degraded:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
 

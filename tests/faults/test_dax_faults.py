@@ -104,7 +104,7 @@ async def _calm(_cluster, _reached):
 async def _killed(cluster, reached):
     await reached(0.2)
     cluster.process.kill()
-    await reached(0.5)
+    await reached(0.3)
     await cluster.process.restart()
 
 

@@ -18,7 +18,7 @@ from mangacache.store import Store, open_transport
 from mangacache.store.dax import AioDaxTransport, dax_transport
 from mangacache.store.transport import AioTransport
 from mangacache.telemetry import Telemetry
-from mangacache.testing import MemoryDax, MemoryDynamoDB
+from mangacache.testing import MemoryDax, MemoryDynamoDB, MemoryRedis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -99,14 +99,19 @@ class DaxWorld:
         self.way: Callable[[Settings], Any] = lambda _: _nothing()
 
     @asynccontextmanager
-    async def worker(self, *, dax: bool = True, **changes: Any) -> AsyncIterator[Worker]:
-        """Open a worker; without `dax` it goes to DynamoDB alone."""
+    async def worker(
+        self, *, dax: bool = True, redis: MemoryRedis | None = None, **changes: Any
+    ) -> AsyncIterator[Worker]:
+        """Open a worker; without `dax` it goes to DynamoDB alone, with `redis` by that double of it as well."""
         settings = self.settings.replace(**changes)
         if not dax:
             settings = settings.replace(dax_endpoint=None)
         async with self.table() as transport, self.way(settings) as way:
             counted = Counting(transport)
-            async with MangaCache.open(settings, clock=self.age, transport=counted, dax=way if dax else None) as cache:
+            link = redis.link(clock=self.age, timeout_s=10.0) if redis is not None else None
+            async with MangaCache.open(
+                settings, clock=self.age, transport=counted, link=link, dax=way if dax else None
+            ) as cache:
                 yield Worker(cache, counted)
 
     @asynccontextmanager

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import socketserver
 import threading
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from amazondax.DaxError import DaxClientError, DaxErrorCode, DaxServiceError, DaxValidationError
@@ -223,6 +226,57 @@ async def test_the_adapter_makes_its_client_anew_once_the_cluster_is_there(real_
         assert "Item" not in await adapter.request("GetItem", get)
         await adapter.close()
     assert len(made) == 2
+
+
+async def test_answers_are_those_that_were_asked_for_whoever_leaves_meanwhile(real_world):
+    """A caller who leaves must not leave a reply behind, on its connection, for the next one."""
+    chance = random.Random(5)
+    with emulated(real_world.settings.dynamodb_endpoint) as emulator:
+        settings = real_world.settings.replace(dax_endpoint=emulator.endpoint, dax_timeout_s=10.0, dax_calls=1000)
+        make = partial(connect, settings.dax, settings)
+        adapter = dax_transport(make, settings, clock=SystemClock(), telemetry=Telemetry())
+        items = [{"PK": {"S": "a"}, "SK": {"S": str(number)}, "n": {"N": str(number)}} for number in range(30)]
+        async with real_world.transport() as table:
+            for item in items:
+                await table.request("PutItem", {"TableName": settings.table_name, "Item": item})
+
+        async def get(item):
+            key = {"PK": item["PK"], "SK": item["SK"]}
+            answer = await adapter.request("GetItem", {"TableName": settings.table_name, "Key": key})
+            assert answer["Item"] == item
+
+        emulator.slow(0.01)  # so that there is somebody whose reply is on its way
+        for _ in range(8):
+            callers = [asyncio.ensure_future(get(chance.choice(items))) for _ in range(60)]
+            for caller in chance.sample(callers, 20):
+                await asyncio.sleep(chance.random() / 500)
+                caller.cancel()
+            ended = await asyncio.gather(*callers, return_exceptions=True)
+            assert {type(one) for one in ended} <= {type(None), asyncio.CancelledError}
+        await adapter.close()
+
+
+async def test_nothing_of_the_client_is_left_when_a_service_has_closed(real_world):
+    before = set(threading.enumerate())
+    with emulated(real_world.settings.dynamodb_endpoint) as emulator:
+        settings = real_world.settings.replace(dax_endpoint=emulator.endpoint, dax_timeout_s=10.0)
+        async with MangaCache.open(settings) as cache:
+            assert cache.telemetry.value("mangacache_dax_up") == 1
+            its_own = {thread.name for thread in set(threading.enumerate()) - before}
+            assert len(its_own) > 2
+    left = {thread for thread in set(threading.enumerate()) - before if "AnyIO" not in thread.name}
+    for thread in left:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in left)
+
+
+async def test_a_way_to_dax_is_of_no_use_to_a_process_that_was_forked_from_its_own(monkeypatch):
+    adapter = dax_transport(pytest.fail, Settings(), clock=SystemClock(), telemetry=Telemetry())
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    with pytest.raises(Closed, match="forked"):
+        await adapter.request("GetItem", {})
+    monkeypatch.undo()
+    await adapter.close()
 
 
 # A service before a DAX that is none
