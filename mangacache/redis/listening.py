@@ -57,7 +57,13 @@ class Hearer(Protocol):
 
 
 class Ear(Protocol):
-    """A connection for subscriptions."""
+    """A connection for subscriptions.
+
+    Attributes:
+        nodes: of the cluster that it leads to, by host and port, as that node knows them; an empty host is its own.
+    """
+
+    nodes: tuple[tuple[str, int], ...]
 
     async def add(self, channel: str, stands: Callable[[], None]) -> None:
         """Subscribe.
@@ -114,6 +120,7 @@ class ListeningLine(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
         self._transport: asyncio.Transport | None = None
         self._asked: deque[_Asked] = deque()
+        self.nodes: tuple[tuple[str, int], ...] = ()
         self._sharded = True
         self._told = False
         self._ended = asyncio.Event()
@@ -137,7 +144,10 @@ class ListeningLine(asyncio.Protocol):
                 name, _, value = line.partition(b":")
                 role = value if name == b"role" else role
                 clustered = value if name == b"cluster_enabled" else clustered
-        if role != b"master" and clustered != b"1":
+        if clustered == b"1":
+            slots = await self._answered("the cluster's slots", "CLUSTER", "SLOTS")
+            self.nodes = tuple({((node[0] or b"").decode(), node[1]): None for _, _, *nodes in slots for node in nodes})
+        elif role != b"master":
             raise LinkLost("Redis answers there as a replica, not as a primary", sent=False)
 
     async def add(self, channel: str, stands: Callable[[], None]) -> None:
@@ -217,7 +227,7 @@ class ListeningLine(asyncio.Protocol):
             self.abort(f"what came is no reply: {error}"[:_SAID])
 
     def _take(self, reply: Any) -> None:
-        kind = reply[0] if type(reply) is list and reply else None
+        kind = reply[0] if type(reply) is list and reply and type(reply[0]) is bytes else None
         if kind in _MESSAGES:
             self._hearer.heard(self, reply[1].decode(errors="replace"), reply[2])
         elif kind in _REMOVED and not (self._asked and self._asked[0].removes == reply[1]):

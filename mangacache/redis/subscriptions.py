@@ -256,6 +256,9 @@ class Subscriptions:
                 channel.deaf("the nodes of the cluster send each other's clients to and fro")
             except LinkLost as lost:
                 channel.deaf(said(lost))
+            except Exception as error:  # noqa: BLE001 - whatever it is, giving up would leave the listeners deaf for good
+                self._telemetry.count_survived("subscription_failed", error)
+                channel.deaf(said(error))
             else:
                 return
             place = self._another(tries)
@@ -280,7 +283,7 @@ class Subscriptions:
             ear.remove(channel.name)
 
     def _another(self, tries: int) -> Place:
-        """Return where to ask after a failure: where the address leads, by turns with each node that was ever named."""
+        """Return where to ask after a failure: where the address leads, by turns with each node of the cluster."""
         places = [None, *self._places]
         return places[(tries + 1) % len(places)]
 
@@ -318,6 +321,8 @@ class Subscriptions:
         finally:
             del self._dialling[place]
         self._ears[place] = ear
+        if ear.nodes:
+            self._places = {(host or (place[0] if place else ""), port): None for host, port in ear.nodes}
         self._tasks.start(self._watch(ear), name="see that Redis still speaks")
         return ear
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clusters import clustered
 from fleet import GUARD_S, until
 from instances import Instances
 
@@ -251,6 +252,33 @@ async def test_odd_ids_are_told_of_as_they_are(workers, name):
     ):
         await one.session(name, customer_id=name).append(role="user", content="a")
         assert (await heard.next()).session_id == (await of_customer.next()).session_id == name
+
+
+async def test_a_stream_goes_on_where_a_replica_takes_over_and_says_what_it_may_have_missed():
+    """The node that dies is the one that the settings name: the others have to be known."""
+    with clustered(replicas=1, node_timeout_ms=2_000) as failing:
+        async with Instances.open(endpoint=failing.endpoint) as workers, workers.cache() as one, workers.cache() as two:
+            channel = workers.settings.key_prefix + "session:{%s}:events"
+            name = next(f"s{n}" for n in range(1000) if failing.primary_of(channel % f"s{n}") is failing.nodes[0])
+            async with two.session(name).events() as events:
+                heard = Heard(events)
+                await _heard_after_an_append(one.session(name), heard)
+                failing.nodes[0].kill()
+                while (gap := await heard.next()).kind != "gap":
+                    assert gap.kind in ("turn", "meta")
+                assert gap.lost
+                await _heard_after_an_append(one.session(name), heard)
+            async with one.locks.session(name, lease_s=60) as held:
+                assert held.fence == 1
+
+
+async def _heard_after_an_append(session, heard):
+    """Append until a turn is heard of: a busy machine is a failing node, too, and what is said then may be missed."""
+    event = await heard.next()
+    while event.kind != "turn":
+        if event.kind == "subscribed":
+            await session.append(role="user", content="a")
+        event = await heard.next()
 
 
 # Warm-up

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis, RedisCluster
-from redises import MemoryHost, RealHost, debian_redis_binary, keys_for_ever, no_key_for_ever
+from redises import SCRIPTS, MemoryHost, RealHost, debian_redis_binary, keys_for_ever, no_key_for_ever
 from scriptcases import A_WHILE_MS, TTL_MS, WINDOW, assert_sound, check, commit, fill, get, meta, turn, turns
 from scriptmutants import MUTANTS
 from scripttable import CASES
 
+from mangacache.context import scripts
 from mangacache.context.codec import GAP
 
 if TYPE_CHECKING:
@@ -57,6 +58,29 @@ def key() -> str:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_state_and_a_message_give_this_reply_and_this_state(case, host, key):
     check(case, host, key)
+
+
+class Telling:
+    """A host on which each COMMIT is one that listeners are told of."""
+
+    def __init__(self, host: ScriptHost, key: str) -> None:
+        self._host = host
+        self._told = (b"1  s", key, f"{key}:customers")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._host, name)
+
+    def run(self, name: str, key: str, arguments: Any) -> Any:
+        return self._host.run(name, key, (*arguments, *self._told) if name == "commit" else arguments)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if str(case).startswith("COMMIT")], ids=str)
+def test_telling_listeners_of_a_commit_changes_neither_reply_nor_state(case, host, key, monkeypatch):
+    if isinstance(host, MemoryHost):
+        monkeypatch.setitem(SCRIPTS, "commit", scripts.TOLD)
+    else:
+        host = RealHost(host._client, {"commit": scripts.TOLD.text})
+    check(case, Telling(host, key), key)
 
 
 def test_the_ring_turns_three_times_and_gives_each_reader_just_what_he_lacks(host, key):

@@ -34,6 +34,7 @@ class MemoryEar:
         self._latency_s = latency_s
         self._channels: set[str] = set()
         self._waiting: list[tuple[str, bytes]] = []
+        self.nodes: tuple[tuple[str, int], ...] = ()
         self._broken = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         node.ears[self] = None
