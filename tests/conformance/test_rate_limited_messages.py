@@ -161,6 +161,22 @@ async def test_an_append_that_is_refused_stores_nothing_and_says_when_to_come_ba
     await cache.session("s2", customer_id="another").append(role="user", content="1", rate_limit=TWO)
 
 
+async def test_in_a_cluster_a_customer_has_one_limit_for_all_his_sessions(cluster):
+    world = await table_in_memory()
+    options = {"redis_endpoint": cluster.endpoint, "key_prefix": f"t{uuid4().hex[:10]}:"} | PATIENT
+    async with world.cache(**options) as one, world.cache(**options) as two:
+        await one.connections.connect("x", "s0", customer_id="c")
+        sessions = [cache.session(f"s{number}", customer_id="c") for number in range(6) for cache in (one, two)]
+        refused = 0
+        for session in sessions:
+            try:
+                await session.context(rate_limit=Limit("five", 5, 3600), connection_id="x")
+            except Rejected:
+                refused += 1
+        assert refused == len(sessions) - 5
+        assert [each.session_id for each in await two.connections.of_customer("c")] == ["s0"]
+
+
 async def test_what_is_wrong_with_a_turn_is_said_before_a_unit_is_taken(cache):
     session = cache.session("s", customer_id="c")
     with pytest.raises(Invalid, match="role"):
