@@ -198,7 +198,8 @@ class RedisContexts:
             if standing is Standing.WAITING and self._holds:
                 await self._wait_out()
                 continue
-            if self._link.up:
+            reaches = self._link.up  # in a cluster, one node may be away alone
+            if reaches:
                 sent_age_s = self._clock.age_s()
                 try:
                     done = await self._wire.commit(session_id, base=base, after=after)
@@ -206,6 +207,7 @@ class RedisContexts:
                     continue
                 except (LinkLost, ScriptFailed) as error:
                     self._telemetry.count_survived("commit_lost", error)
+                    reaches = self._link.up and not (isinstance(error, LinkLost) and error.down)
                 else:
                     if standing is Standing.SURE:
                         return Confirmed(sent_age_s if done.version == after.version else None)
@@ -213,7 +215,7 @@ class RedisContexts:
                         return Confirmed(degraded=True)
             now_s = self._clock.monotonic_s()
             lost_at_s = lost_at_s if lost_at_s is not None else now_s
-            if now_s - lost_at_s >= self._commit_retry_s or not (self._link.up or self._holds):
+            if now_s - lost_at_s >= self._commit_retry_s or not (reaches or self._holds):
                 return self._unconfirmed(session_id, after.version)
             await self._clock.sleep(self._random.random() * _RETRY_PAUSE_S)
 

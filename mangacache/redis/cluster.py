@@ -277,7 +277,7 @@ class ClusterLink:
         if self._closed:
             raise LinkLost("closed", sent=False)
         if self._down:
-            raise LinkLost(self._down, sent=False)
+            raise LinkLost(self._down, sent=False, down=True)
         lost = await self._read()
         node = self._owners[slot]
         if node is None:

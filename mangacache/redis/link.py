@@ -34,12 +34,14 @@ class LinkLost(Exception):
     Attributes:
         sent: whether the command may have been carried out.
         broke: whether the connection broke under it; else there was none, or no room, or no time.
+        down: whether the server that has the key is known to be away, so that it fails at once and will again.
     """
 
-    def __init__(self, message: str, *, sent: bool, broke: bool = False) -> None:
+    def __init__(self, message: str, *, sent: bool, broke: bool = False, down: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
         self.broke = broke
+        self.down = down
 
 
 class Redirected(LinkLost):

@@ -166,7 +166,7 @@ class ReconnectingLink(ABC, Generic[L]):
 
     def _check_up(self) -> None:
         if not self.up:
-            raise LinkLost("closed" if self._closed else self._down, sent=False)
+            raise LinkLost("closed" if self._closed else self._down, sent=False, down=True)
 
     def _end(self, lent: Lent[L]) -> None:
         lent.line.abort()

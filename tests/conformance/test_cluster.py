@@ -158,10 +158,11 @@ async def test_without_a_replica_a_dead_nodes_keys_fail_and_the_others_go_on_unt
             await link.run(COUNT, key, [])
             dead.kill()
             for _ in range(20):
-                with pytest.raises(LinkLost):
+                with pytest.raises(LinkLost) as lost:
                     await link.run(COUNT, name, [])
                 await link.run(COUNT, key, [])
             assert link.up
+            assert lost.value.down
             await dead.restart()
             assert (await until_done(lambda: link.run(COUNT, name, [])))[0] == 1, "it came back empty"
             assert await link.run(COUNT, key, []) == 22

@@ -216,12 +216,15 @@ async def test_available_reads_are_limited_while_redis_is_away_and_appends_are_n
             await asyncio.gather(*(one.session(f"colder-{i}").context() for i in range(20)))
 
 
-async def test_available_memory_answers_session_reads_without_asking_anybody(fleet):
-    async with _one_cut_off(fleet, invalidation_deadline_s=NOT_DUE_S) as (one, _two, _proxy):
+async def test_available_what_the_lost_connection_fed_is_asked_for_anew_and_answers_by_its_age_alone(fleet):
+    changes = {"invalidation_deadline_s": NOT_DUE_S, "redis_link": "multiplexed"}  # the one that hears of others
+    async with _one_cut_off(fleet, **changes) as (one, _two, _proxy):
         await one.latest()
         reads = one.table.reads
-        context = await one.session().context()
+        context = await one.session().context(consistency=Consistency.EVENTUAL(30))
         assert (context.source, one.table.reads) == ("memory", reads)
+        context = await one.session().context()
+        assert (context.source, context.degraded) == ("dynamodb", True)
 
 
 # One worker cut off: policy `hold`
