@@ -276,7 +276,7 @@ async def _heard_after_an_append(session, heard):
     """Append until a turn is heard of: a busy machine is a failing node, too, and what is said then may be missed."""
     event = await heard.next()
     while event.kind != "turn":
-        if event.kind == "subscribed":
+        if event.kind == "subscribed" or (event.kind == "gap" and not event.lost):
             await session.append(role="user", content="a")
         event = await heard.next()
 

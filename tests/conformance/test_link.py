@@ -30,6 +30,8 @@ from mangacache.errors import Invalid, Transient
 from mangacache.local.process import free_port
 from mangacache.local.valkey import valkey_process
 from mangacache.redis import FindingLink, LinkLost, Moved, MultiplexedLink, RedisPyLink, Script, ScriptFailed, open_link
+from mangacache.redis.ears import EarDialer
+from mangacache.redis.subscriptions import Hears, Said, Subscriptions
 from mangacache.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -624,6 +626,22 @@ async def test_tls_compares_the_name(linked, tls_port, authority, key):
     async with linked(f"rediss://localhost:{tls_port}", redis_ca_file=str(authority.file)) as link:
         with pytest.raises(LinkLost, match="CERTIFICATE_VERIFY_FAILED"):
             await link.run(COUNT, key, [], tag=1)
+
+
+async def test_what_is_published_is_heard_over_tls_and_only_from_who_is_trusted(linked, tls_port, authority, key):
+    address, trusted = f"rediss://127.0.0.1:{tls_port}", {"redis_ca_file": str(authority.file)}
+    for trust in (trusted, {}):
+        dial = EarDialer(Settings(redis_endpoint=address, **trust), clock=SystemClock())
+        heard = Subscriptions(dial, timeout_s=5.0, clock=SystemClock(), random=system_random(), telemetry=Telemetry())
+        async with heard.listen(key) as listener:
+            signal = await listener.next()
+            if trust:
+                async with linked(address, ask_role, **trusted) as link:
+                    await link.call("SPUBLISH", key, "a", key=key)
+                assert [signal, await listener.next()] == [Hears(), Said(b"a")]
+            else:
+                assert "CERTIFICATE_VERIFY_FAILED" in signal.why
+        await heard.close()
 
 
 async def test_all_connections_share_one_tls_context(linked, tls_port, authority, monkeypatch):
