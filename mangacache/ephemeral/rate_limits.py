@@ -111,9 +111,9 @@ class RateLimits:
         )
 
     async def close(self) -> None:
-        """Be counted among the workers no more; before the link is closed."""
+        """Hear the end of what was begun, which the link bounds, and be counted no more; before the link is closed."""
         self._closed = True
-        await self._tasks.cancel()
+        await self._tasks.settle()
         await self.workers.close()
 
     # Deciding

@@ -234,6 +234,16 @@ async def test_who_leaves_while_the_context_is_read_leaves_nothing_behind(cache)
     assert (await session.context(consistency=Consistency.LATEST)).version.number == 1
 
 
+async def test_a_message_under_way_while_the_instance_closes_is_answered(cache):
+    session = await begun(cache)
+    asked = [cache._rate_limits.begin("c", "messages") for _ in range(3)]
+    await cache.close()
+    for each in asked:
+        await cache._rate_limits.outcome(each)
+    with pytest.raises(Closed):
+        await session.context(rate_limit="messages")
+
+
 async def test_a_read_that_fails_says_why_and_not_how_the_limit_went(cache):
     await begun(cache)
     with pytest.raises(Invalid, match="1 to 32 turns"):

@@ -1,4 +1,4 @@
-"""An in-memory double of Redis: the context's scripts, links with faults, servers that die, lag and split."""
+"""An in-memory double of Redis: the package's scripts, links with faults, servers that die, lag and split."""
 
 from __future__ import annotations
 

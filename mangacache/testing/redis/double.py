@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class MemoryRedis:
-    """A Redis in memory, with a replica: it runs the context's scripts, and fails as Redis does.
+    """A Redis in memory, with a replica: it runs the package's scripts, and fails as Redis does.
 
     It knows the scripts of this release and INFO, and nothing else. A message, once sent, arrives, whoever still waits
     for it; what a script does is one step; keys expire when their time has passed by the double's own clock.
