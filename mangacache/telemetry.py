@@ -137,6 +137,23 @@ class Telemetry:
                 registry=self.registry,
             )
         )
+        self.turns = Labelled(
+            Counter(
+                "mangacache_turns",
+                "Turns of messages that were not like others: run again, slow, cut off, dead letters, fatal.",
+                ["what"],
+                registry=self.registry,
+            )
+        )
+        self.sessions = Gauge("mangacache_sessions", "Sessions in memory.", registry=self.registry)
+        self.memory_bytes = Gauge(
+            "mangacache_memory_bytes", "What the contexts in memory take, about.", registry=self.registry
+        )
+        self.calls_inside = Gauge("mangacache_calls_inside", "Calls under way or waiting.", registry=self.registry)
+        self.calls_window = Gauge("mangacache_calls_window", "Calls that are let in at once.", registry=self.registry)
+        self.loop_lag_seconds = Gauge(
+            "mangacache_loop_lag_seconds", "How late the event loop runs.", registry=self.registry
+        )
         self.survived = Labelled(
             Counter(
                 "mangacache_survived",

@@ -229,12 +229,22 @@ class RedisContexts:
         self._debts.owe(session_id, version)
         return Confirmed(degraded=True)
 
-    async def close(self) -> None:
+    @property
+    def owed(self) -> int:
+        """See `ContextTier`."""
+        return len(self._debts)
+
+    async def settle(self) -> None:
         """See `ContextTier`."""
         try:
             await self._debts.settle()
         except MangaCacheError as error:
             self._telemetry.count_survived("invalidations_unsent", error, owed=len(self._debts))
+
+    async def close(self) -> None:
+        """See `ContextTier`."""
+        try:
+            await self.settle()
         finally:
             await self._tasks.cancel()
             await self._link.close()

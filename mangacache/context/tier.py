@@ -94,8 +94,15 @@ class ContextTier(Protocol):
             Transient: what was written is stored and not confirmed (policy `hold`).
         """
 
+    @property
+    def owed(self) -> int:
+        """Sessions of whose newest version the others have not been told."""
+
+    async def settle(self) -> None:
+        """Tell the others what they have not been told yet; what goes wrong is counted, and stays owed."""
+
     async def close(self) -> None:
-        """Tell the others what they have not been told yet, and let go of the tier."""
+        """Settle, and let go of the tier."""
 
 
 class NoTier:
@@ -142,6 +149,14 @@ class NoTier:
         """See `ContextTier`: there is nobody to tell."""
         del session_id, base, after
         return Confirmed()
+
+    @property
+    def owed(self) -> int:
+        """See `ContextTier`: there is nobody to tell."""
+        return 0
+
+    async def settle(self) -> None:
+        """Do nothing."""
 
     async def close(self) -> None:
         """Do nothing."""

@@ -18,6 +18,7 @@ from mangacache.model import (
     Version,
     checked_id,
 )
+from mangacache.sessions.writing import DEFAULT_POLICY, Policy
 from mangacache.store.append import Append
 from mangacache.store.changes import Update
 from mangacache.store.deletion import Delete
@@ -42,7 +43,7 @@ class Session:
         customer_id: whose it is; stored when the session begins, checked against what is stored afterwards.
     """
 
-    __slots__ = ("_check", "_connections", "_events", "_limits", "_sessions", "customer_id", "id")
+    __slots__ = ("_check", "_connections", "_events", "_limits", "_policy", "_sessions", "customer_id", "id")
 
     def __init__(
         self,
@@ -54,12 +55,14 @@ class Session:
         connections: Connections,
         events: Events,
         check: Callable[[], None],
+        policy: Policy = DEFAULT_POLICY,
     ) -> None:
         self._sessions = sessions
         self._limits = limits
         self._connections = connections
         self._events = events
         self._check = check
+        self._policy = policy
         self.id = checked_id(session_id, what="session id")
         self.customer_id = checked_id(customer_id, what="customer id") if customer_id is not None else None
 
@@ -93,7 +96,7 @@ class Session:
             Transient: DynamoDB cannot be reached, and nothing known will do.
         """
         self._check()
-        if type(turns) is not int or turns not in range(1, WINDOW + 1):
+        if type(turns) is not int or not 1 <= turns <= WINDOW:
             raise Invalid(f"a context holds 1 to {WINDOW} turns, not {turns!r}: use `history` for more")
         if not isinstance(consistency, Consistency):
             raise Invalid(
@@ -101,12 +104,22 @@ class Session:
             )
         least = Version.parse(at_least) if at_least is not None else None
         # Begun first: what a task asks Redis for leaves with what the read asks, whether or not that has a task too.
-        taken = self._limits.begin(self.customer_id, rate_limit) if rate_limit is not None else None
+        customer_id = self.customer_id
+        taken = self._limits.begin(customer_id, rate_limit) if rate_limit is not None else None
         if connection_id is not None:
             self._connections.traffic(connection_id)
-        context = await self._sessions.context(
-            self.id, turns=turns, at_least=least, consistency=consistency, customer_id=self.customer_id
+        context = self._sessions.remembered(
+            self.id, turns=turns, at_least=least, consistency=consistency, customer_id=customer_id
         )
+        if context is None:
+            context = await self._sessions.context(
+                self.id,
+                turns=turns,
+                at_least=least,
+                consistency=consistency,
+                customer_id=customer_id,
+                policy=self._policy,
+            )
         if taken is not None:
             await self._limits.outcome(taken)
         return context
@@ -166,7 +179,10 @@ class Session:
         decision = Append(drafts, stamp=stamp, customer_id=self.customer_id, after=token)
         if rate_limit is not None:
             await self._limits.require(self.customer_id, rate_limit)
-        return cast("tuple[Appended, ...]", await self._sessions.write(self.id, decision.steps))
+        results = await self._sessions.write(
+            self.id, decision.steps, what="append", policy=self._policy, repeats=True
+        )  # fmt: skip
+        return cast("tuple[Appended, ...]", results)
 
     def _drafted(self, new: NewTurn, stamp: Stamp) -> Draft:
         turn_id = new.turn_id if new.turn_id is not None else random_id(self._sessions.random)
@@ -263,7 +279,10 @@ class Session:
         )
 
     async def _change(self, decision: Update) -> Updated:
-        return cast("Updated", await self._sessions.write(self.id, lambda known, _: decision.steps(known)))
+        changed = await self._sessions.write(
+            self.id, lambda known, _: decision.steps(known), what="change", policy=self._policy
+        )
+        return cast("Updated", changed)
 
     def events(self, *, after: Version | str | None = None, limit: int = 256) -> EventStream:
         """Return the stream of what happens to this session; see `Events.session`."""
@@ -277,7 +296,7 @@ class Session:
         """
         self._check()
         decision = Delete(stamp=self._sessions.store.stamp(), customer_id=self.customer_id)
-        return await delete(self._sessions, self.id, decision)
+        return await delete(self._sessions, self.id, decision, policy=self._policy)
 
     async def adopt(self) -> int:
         """Renumber a session that somebody else wrote, so that it can be appended to; its other writers must stop.
@@ -288,18 +307,29 @@ class Session:
         self._check()
         store = self._sessions.store
         stamp = store.stamp()
-        adopted = self._sessions.exclusive(self.id, lambda: store.adoption.adopt(self.id, stamp=stamp))
-        return cast("int", await adopted)
+        adopted = await self._sessions.exclusive(
+            self.id, lambda: store.adoption.adopt(self.id, stamp=stamp), what="adopt", policy=self._policy
+        )
+        return cast("int", adopted)
 
 
-async def delete(sessions: Sessions, session_id: str, decision: Delete) -> Deleted:
+async def delete(sessions: Sessions, session_id: str, decision: Delete, *, policy: Policy = DEFAULT_POLICY) -> Deleted:
     """Carry out a delete; a foreign session is erased item by item."""
     # A delete reads strongly, whatever is known.
-    steps = sessions.write(session_id, lambda known, _: decision.steps(known), needs_window=False)
-    result = cast("Deleted", await steps)
+    deleted = await sessions.write(
+        session_id,
+        lambda known, _: decision.steps(known),
+        what="delete",
+        policy=policy,
+        needs_window=False,
+        long=True,
+    )
+    result = cast("Deleted", deleted)
     if result.swept or result.existed:
         return result
     if not (await sessions.store.loader.load(session_id)).foreign:
         return result
-    await sessions.exclusive(session_id, lambda: sessions.store.adoption.erase(session_id))
+    await sessions.exclusive(
+        session_id, lambda: sessions.store.adoption.erase(session_id), what="erase", policy=policy
+    )  # fmt: skip
     return Deleted(result.version, existed=True, swept=True)

@@ -264,12 +264,27 @@ class Fields:
         span=(0, 60),
     )
     memory_sessions: int = setting(
-        100_000,
-        "How many sessions' contexts the process keeps.",
-        breaks="Too many: the process runs out of memory (about 15 KB each);"
+        1_000_000,
+        "How many sessions the process keeps in memory.",
+        breaks="Too many: the process runs out of memory (about half a KB each, and what `memory_bytes` bounds);"
         " too few: each message asks Redis for all of it.",
         unit="sessions",
         span=(0, 10_000_000),
+    )
+    memory_bytes: int = setting(
+        1_073_741_824,
+        "How many bytes the contexts in the process's memory may take, about.",
+        breaks="Too many: the process runs out of memory; too few: each message asks Redis for all of it.",
+        unit="bytes",
+        span=(0, 1_099_511_627_776),
+    )
+    memory_limit_bytes: int = setting(
+        0,
+        "How much memory the process may use: from 80 % of it on sessions leave until 75 %; 0 is what the container,"
+        " or the machine, has.",
+        breaks="Too high: the process is killed for want of memory; too low: sessions leave that would have room.",
+        unit="bytes",
+        span=(0, 17_592_186_044_416),
     )
     mailbox_size: int = setting(
         64,
@@ -277,6 +292,13 @@ class Fields:
         breaks="Too small: a burst in one session is rejected; too large: the last of a burst waits past its deadline.",
         unit="messages",
         span=(1, 10_000),
+    )
+    messages_in_flight: int = setting(
+        10_000,
+        "How many calls may be under way or wait in all sessions of the process together.",
+        breaks="Too small: a burst is rejected that could be served; too large: in an overload each call waits long.",
+        unit="calls",
+        span=(1, 1_000_000),
     )
     message_deadline_s: float = setting(
         30.0,
@@ -286,8 +308,29 @@ class Fields:
         unit="seconds",
         span=(0.1, 300),
     )
+    turn_slow_s: float = setting(
+        5.0,
+        "After how long a message's turn is logged, with where it stands.",
+        breaks="Too short: the log fills with turns that are well; too long: what hangs is noticed late.",
+        unit="seconds",
+        span=(0.01, 3600),
+    )
+    turn_limit_s: float = setting(
+        30.0,
+        "After how long a message's turn is cut off, so that the session goes on; a delete or an `adopt` never is.",
+        breaks="Too short: slow writes end with an unknown outcome; too long: one that hangs holds its session up.",
+        unit="seconds",
+        span=(0.01, 3600),
+    )
+    loop_lag_limit_s: float = setting(
+        0.25,
+        "How late the event loop may run before the process lets fewer calls in, down to 256 at once.",
+        breaks="Too short: a busy moment has calls rejected; too long: in an overload every call is slow.",
+        unit="seconds",
+        span=(0.001, 60),
+    )
     idle_s: int = setting(
-        600,
+        900,
         "After how long without a message a session leaves memory.",
         breaks="Too short: customers who think are loaded again; too long: memory holds sessions that are over.",
         unit="seconds",

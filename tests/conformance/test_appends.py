@@ -211,7 +211,7 @@ async def test_a_cancelled_append_is_stored_and_the_cancellation_goes_on(world):
         session = cache.session("s")
         await session.append(role="user", content="0", turn_id="t0")
         task = asyncio.create_task(session.append(role="user", content="1", turn_id="t1"))
-        while not cache._sessions._actors["s"].draining:  # noqa: ASYNC110 - looks from outside
+        while not cache._sessions.residents.actors["s"].draining:  # noqa: ASYNC110 - looks from outside
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()

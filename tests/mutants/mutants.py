@@ -17,7 +17,8 @@ FOLLOWING = "tests/unit/ephemeral/test_following.py"
 
 CACHE = "context/cache.py"
 READING = "context/reading.py"
-REGISTRY = "sessions/registry.py"
+READS = "sessions/reading.py"
+WRITES = "sessions/writing.py"
 ACTOR = "sessions/actor.py"
 KEEPER = "context/keeper.py"
 KNOWLEDGE = "context/knowledge.py"
@@ -88,31 +89,31 @@ MUTANTS = (
     _mutant(
         "R2",
         "the question to Redis at LATEST",
-        REGISTRY,
-        "known.foreign or consistency in (Consistency.STRONG, Consistency.LATEST):\n            return False",
-        "known.foreign or consistency == Consistency.STRONG:\n            return False",
+        READS,
+        "known.foreign or consistency.name in _BEYOND_MEMORY:\n            return False",
+        "known.foreign or consistency.name == 'strong':\n            return False",
         (RULES, "r2_ and valkey"),
     ),
     _mutant(
         "R2",
         "the age of an answer from memory",
-        REGISTRY,
-        "if self.clock.age_s() - actor.validated_at_s > limit_s:",
+        READS,
+        "if self._clock.age_s() - actor.validated_at_s > limit_s:",
         "if actor.validated_at_s < 0:",
         (RULES, "r2_ and valkey"),
     ),
     _mutant(
         "R2",
         "the age counted from the sending",
-        REGISTRY,
+        READS,
         "actor.validated_at_s = max(actor.validated_at_s, found.sent_age_s)",
-        "actor.validated_at_s = self.clock.age_s()",
+        "actor.validated_at_s = self._clock.age_s()",
         (RULES, "r2_ and valkey"),
     ),
     _mutant(
         "R2",
         "the token at memory's answer",
-        REGISTRY,
+        READS,
         "return at_least is None or known.version.covers(at_least)",
         "return True",
         (RULES, "r2_ and valkey"),
@@ -120,7 +121,7 @@ MUTANTS = (
     _mutant(
         "R2",
         "what memory knows, in GET",
-        REGISTRY,
+        READS,
         "least = flight.least.join(have.version) if have is not None and not have.foreign else flight.least",
         "least = flight.least",
         (RULES, "r2_ and valkey"),
@@ -129,7 +130,7 @@ MUTANTS = (
     _mutant(
         "R2",
         "the token, in GET",
-        REGISTRY,
+        READS,
         "            flight.least = flight.least.join(at_least)\n",
         "            pass\n",
         (RULES, "r2_ and valkey"),
@@ -208,7 +209,7 @@ MUTANTS = (
     _mutant(
         "R5",
         "COMMIT",
-        REGISTRY,
+        WRITES,
         COMMITS,
         UNSAID,
         (RULES, "latest_asks and valkey"),
@@ -216,7 +217,7 @@ MUTANTS = (
     _mutant(
         "R5",
         "the wait for COMMIT before the acknowledgement",
-        REGISTRY,
+        WRITES,
         COMMITS,
         f"{UNSAID}\n                later = self._tier.commit(session_id, base=base, after=after)\n"
         "                self._tasks.start(later, name='commit')",
@@ -335,7 +336,7 @@ MUTANTS = (
     _mutant(
         "R7",
         "a sure epoch under LATEST",
-        REGISTRY,
+        READS,
         "if fresh.stale and consistency == Consistency.LATEST:",
         "if False:",
         (OUTAGES, "without_dynamodb"),
@@ -343,7 +344,7 @@ MUTANTS = (
     _mutant(
         "R8",
         "a flight of its own for who asks after the GET was sent",
-        REGISTRY,
+        READS,
         "if flight is None or flight.sent:",
         "if flight is None:",
         (RULES, "r8_ and valkey"),
@@ -375,7 +376,7 @@ MUTANTS = (
     _mutant(
         "R9",
         "VersionGone",
-        REGISTRY,
+        READS,
         "        if at_least is not None and not known.version.covers(at_least):\n            raise VersionGone(",
         "        if False:\n            raise VersionGone(",
         (RULES, "r9_ and valkey"),
@@ -423,8 +424,8 @@ MUTANTS = (
     _mutant(
         "R11",
         "the age of the window before a put",
-        REGISTRY,
-        "return self.clock.age_s() - actor.window_at_s > self.settings.window_age_s",
+        WRITES,
+        "return self._clock.age_s() - actor.window_at_s > self._window_age_s",
         "return actor.window_at_s < 0",
         (RULES, "r11_ and valkey"),
     ),
@@ -490,7 +491,7 @@ MUTANTS = (
     _mutant(
         "4",
         "the refusal of LATEST, under `hold`",
-        REGISTRY,
+        READS,
         "        if fresh.degraded and not may_degrade:",
         "        if False:",
         (OUTAGES, "hold"),

@@ -277,11 +277,11 @@ class Worker:
         return self.cache._sessions._tier
 
     def actor(self, session_id: str = "s") -> Any:
-        return self.cache._sessions._actors[session_id]
+        return self.cache._sessions.residents.actors[session_id]
 
     def forget(self) -> None:
         """Let every session leave memory."""
-        self.cache._sessions._actors.clear()
+        self.cache._sessions.residents.clear()
 
     async def has_learned(self, epoch: int) -> None:
         """Wait until this worker knows an epoch."""

@@ -394,9 +394,9 @@ async def test_r5_a_commit_that_does_not_join_on_deletes_and_guesses_nothing(fle
         await one.say("1")
         async with fleet.source() as source:
             await source.session("s").append(role="user", content="2", turn_id="2")
-            base = source._sessions._actors["s"].known
+            base = source._sessions.residents.actors["s"].known
             await source.session("s").append(role="user", content="3", turn_id="3")
-            after = source._sessions._actors["s"].known
+            after = source._sessions.residents.actors["s"].known
         done = await one.tier._wire.commit("s", base=base, after=after)
         assert done.what == "deleted"
         assert await two.heard() == ["1", "2", "3"]
@@ -408,9 +408,9 @@ async def test_r5_a_revision_is_raised_only_with_the_meta_of_that_revision(fleet
         async with fleet.source() as source:
             await source.session("s").context()
             await source.session("s").update({"k": 1})
-            base = source._sessions._actors["s"].known
+            base = source._sessions.residents.actors["s"].known
             await source.session("s").append(role="user", content="2", turn_id="2")
-            after = source._sessions._actors["s"].known
+            after = source._sessions.residents.actors["s"].known
         assert (await one.tier._wire.commit("s", base=base, after=after)).what == "deleted"
         assert (await two.latest()).meta.attributes == {"k": 1}
 

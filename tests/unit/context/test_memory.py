@@ -72,11 +72,12 @@ def test_the_same_answer_again_is_no_growth():
     assert actor.grew_at_s == 10.0
 
 
-def test_the_first_version_is_kept_until_all_is_forgotten():
-    actor = _knowing(_snapshot(2))
+def test_the_first_version_is_kept_for_as_long_as_somebody_may_have_waited_since():
+    actor = Actor("s")
+    actor.begin_activity()
+    actor.learn(_snapshot(2), strong=True, sent_at_s=1.0, now_s=10.0)
     actor.learn(_snapshot(5), strong=True, sent_at_s=11.0, now_s=11.0)
-    assert actor.first_version == Version(1, 2, 1)
     actor.forget()
     assert (actor.known, actor.validated_at_s, actor.window_at_s) == (None, float("-inf"), float("-inf"))
     actor.learn(_snapshot(6), strong=True, sent_at_s=12.0, now_s=12.0)
-    assert actor.first_version == Version(1, 6, 1)
+    assert actor.activity.first_version == Version(1, 2, 1)

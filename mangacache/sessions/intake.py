@@ -1,0 +1,131 @@
+"""How many calls one process has under way or waiting, over all sessions: the bound behind all bounds.
+
+The window of calls that are let in shrinks while the event loop lags and grows back when it does not, as the window of
+a connection does by congestion: multiplicative decrease, slow increase (D. Chiu and R. Jain, 1989). So an overload is
+met by refusing early, and what is let in keeps its latency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from mangacache.errors import Closed, Rejected
+
+if TYPE_CHECKING:
+    from mangacache.clock import Clock
+
+LEAST: Final = 256
+"""The window never shrinks below it: so many calls are no overload, however slow the machine."""
+_SHRINK: Final = 0.5
+_GROW: Final = 1 / 16
+_SMOOTHING: Final = 0.3
+_RETRY_S: Final = (0.05, 5.0)
+
+
+class Intake:
+    """Counts who is in, and refuses, or lets wait, who comes when it is full.
+
+    Attributes:
+        limit: calls at most.
+        window: calls that are let in now.
+        inside: calls that are in.
+        refused: how many were refused.
+    """
+
+    def __init__(self, limit: int, *, clock: Clock) -> None:
+        self.limit = limit
+        self.window = limit
+        self.inside = 0
+        self.refused = 0
+        self.left = 0
+        self._left_before = 0
+        self._rate_per_s = 0.0
+        self._clock = clock
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait to be let in."""
+        return len(self._waiting)
+
+    def enter(self) -> bool:
+        """Let a call in, unless the window is full."""
+        if self.inside >= self.window or self._waiting:
+            return False
+        self.inside += 1
+        return True
+
+    def leave(self) -> None:
+        """Note that a call is over, and let in who waits."""
+        self.inside -= 1
+        self.left += 1
+        if self._waiting:
+            self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self.inside < self.window:
+            future = self._waiting.popleft()
+            if not future.done():
+                self.inside += 1
+                future.set_result(None)
+
+    async def wait(self, until_s: float) -> None:
+        """Wait to be let in, until a time on `clock.monotonic_s`.
+
+        Raises:
+            Rejected: the time has passed, or as many wait already as can ever be in.
+        """
+        if len(self._waiting) >= self.limit:
+            raise self.refusal()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            async with self._clock.timeout(max(0.0, until_s - self._clock.monotonic_s())):
+                await future
+        except BaseException as error:
+            if future.done() and not future.cancelled():
+                if future.exception() is None:  # let in at the same moment
+                    self.leave()
+            elif future in self._waiting:
+                self._waiting.remove(future)
+            if isinstance(error, TimeoutError):
+                raise self.refusal() from error
+            raise
+
+    def close(self) -> None:
+        """Tell who waits that nobody is let in any more."""
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(Closed("this MangaCache is closing and takes no more calls"))
+
+    def refusal(self) -> Rejected:
+        """Return what a call that is not let in hears."""
+        self.refused += 1
+        return Rejected(
+            f"{self.inside} calls are under way in this process, and no more are let in now (messages_in_flight, "
+            f"loop_lag_limit_s): nothing was done",
+            retry_after_s=self.retry_after_s(),
+        )
+
+    def retry_after_s(self) -> float:
+        """Return in how long what is in now will have left, as fast as calls leave at present."""
+        least_s, most_s = _RETRY_S
+        if self._rate_per_s <= 0:
+            return 1.0
+        return round(min(most_s, max(least_s, (self.inside + len(self._waiting)) / self._rate_per_s)), 3)
+
+    def adjust(self, *, lag_s: float, lag_limit_s: float, passed_s: float) -> None:
+        """Shrink or grow the window by how late the event loop ran, and note how fast calls leave."""
+        if passed_s > 0:
+            rate_per_s = (self.left - self._left_before) / passed_s
+            self._rate_per_s += _SMOOTHING * (rate_per_s - self._rate_per_s)
+        self._left_before = self.left
+        if lag_s > lag_limit_s:
+            least = min(LEAST, self.limit)
+            self.window = max(least, int(min(self.window, max(self.inside, least)) * max(_SHRINK, lag_limit_s / lag_s)))
+        elif self.window < self.limit:
+            self.window = min(self.limit, self.window + max(1, int(self.window * _GROW)))
+            self._let_in()
