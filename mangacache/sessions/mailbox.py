@@ -84,11 +84,11 @@ class Message:
         if not self.future.done():
             self.future.set_exception(error)
 
-    def is_of_turn(self, session_id: str) -> bool:
-        """Tell whether this is a message to that session, or was sent in the turn of one."""
+    def is_of_turn(self, actor: Actor) -> bool:
+        """Tell whether this is a message to that actor, or was sent in the turn of one."""
         message: Message | None = self
         while message is not None:
-            if message.actor.session_id == session_id and not message.finished:
+            if message.actor is actor and not message.finished:
                 return True
             message = message.parent
         return False
@@ -180,7 +180,7 @@ class Mailboxes:
         if self._closed:
             raise Closed("this MangaCache is closing and takes no more writes")
         parent = _turn.get()
-        if parent is not None and parent.is_of_turn(actor.session_id):
+        if parent is not None and parent.is_of_turn(actor):
             raise Invalid(
                 "this call was made in the turn of a message to the same session, and would wait for itself for ever: "
                 "make it when that call has returned"
