@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 from mangacache.clock import SystemClock, system_random
 from mangacache.context import NoTier, RedisContexts
 from mangacache.ephemeral import Asker, Connections, Events, Locks, Presence, RateLimits, Trending
-from mangacache.errors import Closed, Transient
+from mangacache.errors import Closed, Invalid, Transient
 from mangacache.model import SessionPage, checked_id
 from mangacache.redis import open_link
 from mangacache.redis.ears import EarDialer
 from mangacache.redis.subscriptions import Subscriptions
-from mangacache.sessions import Prefetched, Session, Sessions, delete, prefetch
+from mangacache.sessions import DEFAULT_POLICY, Policy, Prefetched, Session, Sessions, delete, prefetch
 from mangacache.store import Store, open_transport
 from mangacache.store.dax import open_dax
 from mangacache.store.deletion import Delete
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from mangacache.ephemeral import EventStream
     from mangacache.redis import Link
     from mangacache.redis.subscriptions import Dial
+    from mangacache.sessions import Supervisor
     from mangacache.settings import Settings
     from mangacache.store import Transport
 
+MOST_WAIT_S: Final = 300.0
 _PASSES_APART_S: Final = 2.1
 _FORGET_WITHIN_S: Final = 300.0
 
@@ -75,6 +77,13 @@ class MangaCache:
         self._locks = Locks(
             asker, subscriptions, store, clock=clock, random=random, telemetry=telemetry, check=self._check
         )
+
+        supervisor = self._sessions.supervisor
+        supervisor.before_close("release locks", self._locks.close)
+        supervisor.before_close("end connections", self._connections.close)
+        supervisor.before_close("leave the count of workers", self._rate_limits.close)
+        if subscriptions is not None:
+            supervisor.before_close("end subscriptions", subscriptions.close)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -148,13 +157,27 @@ class MangaCache:
             finally:
                 await cache.close()
 
-    def session(self, session_id: str, *, customer_id: str | None = None) -> Session:
+    def session(
+        self,
+        session_id: str,
+        *,
+        customer_id: str | None = None,
+        deadline_s: float | None = None,
+        when_full: str = "refuse",
+    ) -> Session:
         """Return a handle on a session, which need not exist; it begins with its first append.
 
+        Args:
+            session_id: whose handle.
+            customer_id: whose session it is.
+            deadline_s: how long a call by this handle may wait for its turn; by default `message_deadline_s`.
+            when_full: `refuse` calls for which there is no room at once, or let them `wait` until the deadline.
+
         Raises:
-            Invalid: an id that is none.
+            Invalid: an argument that is none.
         """
         self._check()
+        policy = DEFAULT_POLICY if deadline_s is None and when_full == "refuse" else _policy(deadline_s, when_full)
         return Session(
             self._sessions,
             session_id,
@@ -163,6 +186,7 @@ class MangaCache:
             connections=self._connections,
             events=self._events,
             check=self._check,
+            policy=policy,
         )
 
     def customer(self, customer_id: str) -> Customer:
@@ -195,6 +219,11 @@ class MangaCache:
         """Which titles are asked for most."""
         self._check()
         return self._trending
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """Who looks after the sessions in memory: `state()`, `dead_letters()`, and after closing how that went."""
+        return self._sessions.supervisor
 
     @property
     def locks(self) -> Locks:
@@ -258,14 +287,7 @@ class MangaCache:
             return
         self._closed = True
         try:
-            try:
-                await self._locks.close()
-                await self._connections.close()
-                await self._rate_limits.close()
-                if self._subscriptions is not None:
-                    await self._subscriptions.close()
-            finally:
-                await self._sessions.close()  # and the link
+            await self._sessions.close()  # what was given to `before_close` among it, and the link last
         finally:
             self._ended.set()
 
@@ -283,6 +305,14 @@ class MangaCache:
             loop = None
         if loop is not self._loop:
             raise Closed("this MangaCache belongs to another event loop: open one in each loop")
+
+
+def _policy(deadline_s: float | None, when_full: str) -> Policy:
+    if when_full not in {"refuse", "wait"}:
+        raise Invalid(f"`when_full` is 'refuse' or 'wait', not {when_full!r:.60}")
+    if deadline_s is not None and (type(deadline_s) not in {int, float} or not 0 < deadline_s <= MOST_WAIT_S):
+        raise Invalid(f"`deadline_s` is above 0 and at most {MOST_WAIT_S:g} seconds, not {deadline_s!r:.60}")
+    return Policy(waits=when_full == "wait", deadline_s=deadline_s)
 
 
 def _subscriptions(

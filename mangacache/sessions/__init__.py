@@ -1,7 +1,24 @@
-"""One actor a session: turn-taking, the memory tier, the read and write paths."""
+"""One actor a session: turn-taking, the memory tier, the read and write paths, and the supervisor of it all."""
 
 from mangacache.sessions.prefetching import Prefetched, prefetch
 from mangacache.sessions.registry import Sessions
 from mangacache.sessions.session import Session, delete
+from mangacache.sessions.state import DrainReport, Health, SupervisorState
+from mangacache.sessions.supervisor import Supervisor
+from mangacache.sessions.treatment import DeadLetter
+from mangacache.sessions.writing import DEFAULT_POLICY, Policy
 
-__all__ = ["Prefetched", "Session", "Sessions", "delete", "prefetch"]
+__all__ = [
+    "DEFAULT_POLICY",
+    "DeadLetter",
+    "DrainReport",
+    "Health",
+    "Policy",
+    "Prefetched",
+    "Session",
+    "Sessions",
+    "Supervisor",
+    "SupervisorState",
+    "delete",
+    "prefetch",
+]

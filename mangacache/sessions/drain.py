@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mangacache.tasks import TaskOwner
     from mangacache.telemetry import Telemetry
 
+_LATE_STEP_S: Final = 1.0
 _KEPT_FOR_TELLING: Final = 0.15
 """The share of the deadline that the mailboxes do not get, so that the others are told whatever hangs."""
 
@@ -86,10 +87,14 @@ class Drain:
             await self._step("finish the mailboxes", self._finish, until_s - self._within_s * _KEPT_FOR_TELLING)
             await self._step("tell the others", self._tell, until_s)
             await self._step("touch META", self._touch, until_s)
-            for name, step in self._others:
-                await self._step(name, step, until_s)
+            while self._others:
+                await self._step(*self._others.pop(0), until_s)
         finally:
-            await self._let_go()
+            try:
+                while self._others:  # somebody waits no longer, and they are to leave nothing behind all the same
+                    await self._step(*self._others.pop(0), self._clock.monotonic_s() + _LATE_STEP_S)
+            finally:
+                await self._let_go()
             self.report = DrainReport(
                 seconds=round(self._clock.monotonic_s() - began_s, 3),
                 unfinished=self._unfinished,

@@ -138,8 +138,12 @@ class Sessions:
         customer_id: str | None,
         policy: Policy = DEFAULT_POLICY,
     ) -> Context:
-        """Return the session's context through the tiers; see `Session.context`."""
-        self.actor(session_id)
+        """Return the session's context, from memory or through the tiers; see `Session.context`."""
+        remembered = self.remembered(
+            session_id, turns=turns, at_least=at_least, consistency=consistency, customer_id=customer_id
+        )
+        if remembered is not None:
+            return remembered
         return await self._reads.context(
             session_id,
             turns=turns,
