@@ -13,7 +13,7 @@ import mangacache
 PACKAGE = Path(mangacache.__file__).parent
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
-GROUND = ("model", "settings", "clock", "tasks", "telemetry", "breaker")
+GROUND = ("model", "settings", "clock", "tasks", "telemetry", "breaker", "collector")
 FLOORS = (
     ("cli", "worker"),
     ("replay", "simulation"),
