@@ -9,11 +9,9 @@ structs that the collector need not visit, and the rest is looked at in large po
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
-
-from mangacache.clock import SystemClock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -56,15 +54,15 @@ def freeze(*, thresholds: tuple[int, int, int] = THRESHOLDS) -> int:
 class PauseWatch:
     """Measures the collector's pauses while its block runs."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        self._clock = clock if clock is not None else SystemClock()
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._began_s = 0.0
         self._pauses = 0
         self._full = 0
         self._total_s = 0.0
         self._longest_s = 0.0
 
-    def __enter__(self) -> PauseWatch:
+    def __enter__(self) -> Self:
         gc.callbacks.append(self._heard)
         return self
 
