@@ -94,8 +94,8 @@ def paired_ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]
     return [round(mine / other, 3) if other else 0.0 for mine, other in zip(ours, theirs, strict=True)]
 
 
-def environment(stack: LocalStack, *, loop: str) -> dict[str, Any]:
-    """Return what the figures were measured on: versions, commit, machine, servers."""
+def environment(stack: LocalStack | None, *, loop: str) -> dict[str, Any]:
+    """Return what the figures were measured on: versions, commit, machine, and servers where there are any."""
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -106,7 +106,7 @@ def environment(stack: LocalStack, *, loop: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load_average_at_start": round(os.getloadavg()[0], 2),
         "packages": {name: _version(name) for name in _PACKAGES},
-        **stack.describe(),
+        **(stack.describe() if stack is not None else {}),
     }
 
 
