@@ -71,6 +71,9 @@ class Version(msgspec.Struct, frozen=True, gc=False):
         return Version(self.incarnation, max(self.number, other.number), max(self.revision, other.revision))
 
 
+_LEVELS: Final = frozenset({"strong", "latest", "session", "eventual"})
+
+
 class Consistency(msgspec.Struct, frozen=True):
     """How fresh an answer must be; whatever the level, never older than the token given with the call.
 
@@ -81,6 +84,15 @@ class Consistency(msgspec.Struct, frozen=True):
     name: str
     max_age_s: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.name not in _LEVELS or (self.max_age_s is not None) != (self.name == "eventual"):
+            raise Invalid(
+                f"there is no level of consistency {self.name!r:.40} (max_age_s {self.max_age_s!r:.40}): "
+                "take Consistency.STRONG, LATEST, SESSION or EVENTUAL(age_s)"
+            )
+        if self.max_age_s is not None and not (type(self.max_age_s) in {int, float} and self.max_age_s >= 0):
+            raise Invalid(f"EVENTUAL takes an age of at least 0 seconds, not {self.max_age_s!r:.40}")
+
     STRONG: ClassVar[Consistency]
     LATEST: ClassVar[Consistency]
     SESSION: ClassVar[Consistency]
@@ -88,8 +100,6 @@ class Consistency(msgspec.Struct, frozen=True):
     @classmethod
     def EVENTUAL(cls, age_s: float) -> Consistency:  # noqa: N802 - one of four levels, named like the others
         """Return the level whose answers may be up to `age_s` seconds old."""
-        if not age_s >= 0:
-            raise Invalid(f"EVENTUAL takes an age of at least 0 seconds, not {age_s!r}")
         return cls("eventual", age_s)
 
 
@@ -128,7 +138,7 @@ class NewTurn(msgspec.Struct, frozen=True, kw_only=True):
     attributes: Mapping[str, Attribute] = {}
 
 
-class Meta(msgspec.Struct, frozen=True):
+class Meta(msgspec.Struct, frozen=True, gc=False):
     """A session's META as of the context's version.
 
     Attributes:
@@ -156,7 +166,7 @@ class Summary(msgspec.Struct, frozen=True, gc=False):
     expires_at: int = 0
 
 
-class Context(msgspec.Struct, frozen=True):
+class Context(msgspec.Struct, frozen=True, gc=False):
     """What a bot loads before it answers.
 
     Attributes:
@@ -217,7 +227,7 @@ class Deleted(msgspec.Struct, frozen=True, gc=False):
     degraded: bool = False
 
 
-class History(msgspec.Struct, frozen=True):
+class History(msgspec.Struct, frozen=True, gc=False):
     """A page of a session's turns, oldest first.
 
     Attributes:
@@ -238,7 +248,7 @@ class SessionInfo(msgspec.Struct, frozen=True, gc=False):
     last_active_at: str
 
 
-class SessionPage(msgspec.Struct, frozen=True):
+class SessionPage(msgspec.Struct, frozen=True, gc=False):
     """Sessions of one customer, the most recently active first; `cursor` is None on the last page."""
 
     sessions: tuple[SessionInfo, ...]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mangacache.store.windows import Loaded
 
 
-class Found(msgspec.Struct, frozen=True):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """What a read found.
 
     Attributes:
@@ -40,7 +40,7 @@ class Found(msgspec.Struct, frozen=True):
     stale: bool = False
 
 
-class Confirmed(msgspec.Struct, frozen=True):
+class Confirmed(msgspec.Struct, frozen=True, gc=False):
     """How a write was told to the other workers.
 
     Attributes:

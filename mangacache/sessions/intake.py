@@ -16,10 +16,10 @@ from mangacache.errors import Closed, Rejected
 if TYPE_CHECKING:
     from mangacache.clock import Clock
 
-LEAST: Final = 256
+LEAST: Final = 64
 """The window never shrinks below it: so many calls are no overload, however slow the machine."""
 _SHRINK: Final = 0.5
-_GROW: Final = 1 / 16
+_GROW: Final = 1 / 4
 _SMOOTHING: Final = 0.3
 _RETRY_S: Final = (0.05, 5.0)
 

@@ -7,16 +7,19 @@ messages or so much time. A message that has begun is settled whatever becomes o
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from mangacache.errors import Closed, Invalid, Rejected, Transient
+import msgspec
+
+from mangacache.errors import Closed, Invalid, MangaCacheError, Rejected, Transient
 from mangacache.sessions.actor import NEVER_S, Activity, Actor
 from mangacache.sessions.treatment import MAX_TRIES, DeadLetter, DeadLetters, Treatment, treatment_of
 from mangacache.tasks import outlast
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Coroutine, Iterable
 
     from mangacache.clock import Clock, Random
     from mangacache.sessions.intake import Intake
@@ -28,6 +31,7 @@ T = TypeVar("T")
 
 _MESSAGES_A_SLICE: Final = 32
 _SLICE_S: Final = 0.002
+_AT_ONCE_A_SLICE: Final = 64
 
 SLOW: Final = 1
 CUT_OFF: Final = 2
@@ -36,48 +40,32 @@ CUT_OFF: Final = 2
 _turn: ContextVar[Message | None] = ContextVar("mangacache_turn", default=None)
 
 
-class Message:
+class Message(msgspec.Struct, eq=False):
     """An operation that waits for its turn, or has it.
 
     Attributes:
         what: what it does, in a word, for logs and dead letters.
         parent: the message in whose turn it was sent.
-        began_s: `Mailboxes.now_s` when its turn began; minus infinity before that.
-        finished: its turn is over.
         repeats: tells whether it may be run once more; None where it may not.
         long: it may take as long as it takes.
+        began_s: `Mailboxes.now_s` when its turn began; minus infinity before that.
+        finished: its turn is over.
         stuck: 0, SLOW or CUT_OFF.
+        task: which runs it.
     """
 
-    __slots__ = (
-        "actor", "began_s", "deadline_s", "finished", "future", "long", "operation", "parent", "repeats", "stuck",
-        "task", "what",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        actor: Actor,
-        operation: Callable[[], Awaitable[Any]],
-        future: asyncio.Future[Any],
-        deadline_s: float,
-        *,
-        what: str,
-        parent: Message | None,
-        repeats: Callable[[], bool] | None,
-        long: bool,
-    ) -> None:
-        self.actor = actor
-        self.operation = operation
-        self.future = future
-        self.deadline_s = deadline_s
-        self.what = what
-        self.parent = parent
-        self.repeats = repeats
-        self.long = long
-        self.began_s = NEVER_S
-        self.finished = False
-        self.stuck = 0
-        self.task: asyncio.Task[None] | None = None
+    actor: Actor
+    operation: Callable[[], Awaitable[Any]]
+    future: asyncio.Future[Any]
+    deadline_s: float
+    what: str
+    parent: Message | None
+    repeats: Callable[[], bool] | None
+    long: bool
+    began_s: float = NEVER_S
+    finished: bool = False
+    stuck: int = 0
+    task: asyncio.Task[Any] | None = None
 
     def fail(self, error: BaseException) -> None:
         """Tell the sender, where he is still there."""
@@ -137,6 +125,7 @@ class Mailboxes:
         self._retry_base_s = settings.retry_base_s
         self._retry_within_s = settings.retry_cap_s
         self._closed = False
+        self._at_once = 0
 
     @property
     def now_s(self) -> float:
@@ -194,9 +183,7 @@ class Mailboxes:
             )
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         until_s = self._clock.monotonic_s() + (self._wait_s if deadline_s is None else deadline_s)
-        message = Message(
-            actor, operation, future, until_s, what=what, parent=parent, repeats=repeats, long=long
-        )  # fmt: skip
+        message = Message(actor, operation, future, until_s, what, parent, repeats, long)
         mailbox.append(message)
         if not activity.draining:
             activity.draining = True
@@ -215,6 +202,24 @@ class Mailboxes:
             elif future.done() and not future.cancelled():
                 future.exception()
             raise
+
+    async def call(self, actor: Actor, operation: Callable[[], T], *, what: str = "call") -> T:
+        """Run an operation that waits for nothing in the actor's turn: at once where the actor is idle.
+
+        Nobody can come between, so neither a mailbox nor a task is needed. See `run` for the rest.
+        """
+        if actor.activity is None and not self._closed:
+            self._at_once += 1
+            if self._at_once >= _AT_ONCE_A_SLICE:
+                self._at_once = 0
+                await self._clock.sleep(0)
+            if actor.activity is None:
+                return operation()
+
+        async def in_turn() -> T:
+            return operation()
+
+        return await self.run(actor, in_turn, what=what)
 
     async def _drain(self, actor: Actor, activity: Activity) -> None:
         waiting, clock, running = activity.mailbox, self._clock, self.running
@@ -335,7 +340,10 @@ class Mailboxes:
                 "done is unknown. Repeat it with the same turn_id"
             )
         )
-        await self._recover(message.actor)
+        try:
+            await self._recover(message.actor)
+        except MangaCacheError as error:  # nothing is known of the session all the same: the next turn reads it
+            self._telemetry.count_survived("recovery_failed", error)
 
     def expire_waiting(self, looks: int) -> None:
         """Tell senders whose message has waited too long behind a turn that takes its time, a few looks at a time."""

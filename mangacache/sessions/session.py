@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from mangacache.clock import random_id
 from mangacache.errors import Invalid
@@ -27,7 +28,7 @@ from mangacache.store.fences import checked_fence
 from mangacache.store.items import META_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from mangacache.ephemeral import Connections, Events, EventStream, Limit, RateLimits
     from mangacache.model import Attribute
@@ -152,7 +153,7 @@ class Session:
             Rejected: the limit is used up, or too many writes wait in this session; nothing was done.
             Conflict: the session is foreign (call `adopt`), or another customer's.
         """
-        new = NewTurn(role=role, content=content, turn_id=turn_id, attributes=attributes or {})
+        new = NewTurn(role=role, content=content, turn_id=turn_id, attributes=_mapping(attributes))
         results = await self._append((new,), after, rate_limit)
         return results[0]
 
@@ -167,7 +168,13 @@ class Session:
 
         Turns whose turn_id is stored already give their first result, and only the rest is written.
         """
-        return await self._append(tuple(turns), after, rate_limit)
+        try:
+            given = tuple(turns)
+        except TypeError as error:
+            raise Invalid(f"append_many takes several NewTurn, not {turns!r:.60}") from error
+        if wrong := _first_not(NewTurn, given):
+            raise Invalid(f"append_many takes NewTurn(role=..., content=...), not {wrong[0]!r:.60}")
+        return await self._append(given, after, rate_limit)
 
     async def _append(
         self, turns: tuple[NewTurn, ...], after: Version | str | None, rate_limit: str | Limit | None
@@ -198,6 +205,10 @@ class Session:
             limit: turns a page, 1 to 1,000.
         """
         self._check()
+        if type(limit) is not int:
+            raise Invalid(f"`limit` is a number of turns, not {limit!r:.60}")
+        if wrong := _first_not(str | None, (before, after)):
+            raise Invalid(f"{wrong[0]!r:.60} is no cursor: pass `older` or `newer` of another page")
         store = self._sessions.store
         now_s = self._sessions.clock.time_s()
         return await store.loader.history(
@@ -230,10 +241,15 @@ class Session:
         self._check()
         if isinstance(remove, str):
             raise Invalid(f"`remove` takes names, and {remove!r} is one: put it into a list")
-        removes = tuple(remove)
+        try:
+            removes = tuple(remove)
+        except TypeError as error:
+            raise Invalid(f"`remove` takes names, not {remove!r:.60}") from error
+        if wrong := _first_not(str, removes):
+            raise Invalid(f"`remove` takes names, and {wrong[0]!r:.60} is none")
         if taken := META_NAMES.intersection(removes):
             raise Invalid(f"{min(taken)!r} belongs to the table's layout and cannot be removed")
-        sets = meta_sets(attributes or {}, status)
+        sets = meta_sets(_mapping(attributes), status)
         if both := sets.keys() & set(removes):
             raise Invalid(f"the attribute {min(both)!r} is both set and removed: choose one")
         return await self._change(
@@ -333,3 +349,21 @@ async def delete(sessions: Sessions, session_id: str, decision: Delete, *, polic
         session_id, lambda: sessions.store.adoption.erase(session_id), what="erase", policy=policy
     )  # fmt: skip
     return Deleted(result.version, existed=True, swept=True)
+
+
+def _first_not(kind: Any, values: Iterable[object]) -> tuple[object, ...]:
+    """Return the first value that is not of a kind, in a tuple; an empty one where there is none."""
+    return next(((value,) for value in values if not isinstance(value, kind)), ())
+
+
+def _mapping(attributes: Mapping[str, Attribute] | None) -> Mapping[str, Attribute]:
+    """Return free attributes as they were given, none as an empty mapping.
+
+    Raises:
+        Invalid: something else, which may look like one.
+    """
+    if attributes is None:
+        return {}
+    if not isinstance(attributes, Mapping):
+        raise Invalid(f"attributes are a mapping of names to values, not {attributes!r:.60}")
+    return attributes

@@ -33,7 +33,7 @@ STEP_S: Final = 0.0005
 _BETWEEN_STEPS_S: Final = 0.002
 _MEMORY_EVERY_S: Final = 1.0
 _WORST_OF_S: Final = 60.0
-_SMOOTHING: Final = 0.3
+_SMOOTHING: Final = 0.5
 _STOOD_STILL_S: Final = 1.0
 
 

@@ -324,7 +324,7 @@ class Fields:
     )
     loop_lag_limit_s: float = setting(
         0.25,
-        "How late the event loop may run before the process lets fewer calls in, down to 256 at once.",
+        "How late the event loop may run before the process lets fewer calls in, down to 64 at once.",
         breaks="Too short: a busy moment has calls rejected; too long: in an overload every call is slow.",
         unit="seconds",
         span=(0.001, 60),

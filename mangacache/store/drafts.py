@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from mangacache.errors import Invalid
@@ -11,7 +12,7 @@ from mangacache.store.items import META_NAMES, TURN_NAMES
 from mangacache.store.values import from_typed, size_of, typed_attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mangacache.model import Attribute
     from mangacache.store.values import Typed
@@ -50,10 +51,12 @@ def drafted(new: NewTurn, turn_id: str, *, stamp: Stamp, max_content_bytes: int)
     Raises:
         Invalid: an unknown role, a bad id, content or attributes that cannot be stored.
     """
-    if new.role not in ROLES:
+    if new.role not in tuple(ROLES):  # by comparison: what is no text need not have a hash
         raise Invalid(f"{new.role!r:.40} is no role: use one of {', '.join(sorted(ROLES))}")
     checked_id(turn_id, what="turn_id")
     checked_text(new.content, what="content", max_bytes=max_content_bytes)
+    if not isinstance(new.attributes, Mapping):
+        raise Invalid(f"a turn's attributes are a mapping of names to values, not {new.attributes!r:.60}")
     typed = typed_attributes(new.attributes, TURN_NAMES) if new.attributes else {}
     if typed and (size := size_of(typed) + len(new.content.encode())) > MAX_ITEM_BYTES:
         raise Invalid(f"content and attributes have {size} bytes together, the limit is {MAX_ITEM_BYTES}")

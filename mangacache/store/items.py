@@ -48,7 +48,7 @@ META_NAMES: Final = frozenset(
 )
 
 
-class MetaRecord(msgspec.Struct, frozen=True):
+class MetaRecord(msgspec.Struct, frozen=True, gc=False):
     """META as stored, expired or not.
 
     Attributes:

@@ -21,7 +21,7 @@ RESERVE: Final = 512
 numbers ever used where DynamoDB has deleted every expired turn."""
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """A session as a worker knows it; it never changes, a newer one replaces it.
 
     Attributes:
