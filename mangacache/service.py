@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mangacache.clock import SystemClock, system_random
@@ -15,7 +16,17 @@ from mangacache.model import SessionPage, checked_id
 from mangacache.redis import open_link
 from mangacache.redis.ears import EarDialer
 from mangacache.redis.subscriptions import Subscriptions
-from mangacache.sessions import DEFAULT_POLICY, Policy, Prefetched, Session, Sessions, delete, prefetch
+from mangacache.sessions import (
+    DEFAULT_POLICY,
+    Health,
+    Policy,
+    Prefetched,
+    Session,
+    Sessions,
+    delete,
+    health_of,
+    prefetch,
+)
 from mangacache.store import Store, open_transport
 from mangacache.store.dax import open_dax
 from mangacache.store.deletion import Delete
@@ -79,6 +90,10 @@ class MangaCache:
         )
 
         supervisor = self._sessions.supervisor
+        for name, breaker in store.breakers.items():
+            supervisor.watch_health(name, partial(health_of, breaker))
+        if link is not None:
+            supervisor.watch_health("redis", lambda: Health(phase="closed" if link.up else "open"))
         supervisor.before_close("release locks", self._locks.close)
         supervisor.before_close("end connections", self._connections.close)
         supervisor.before_close("leave the count of workers", self._rate_limits.close)

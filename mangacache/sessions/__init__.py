@@ -3,7 +3,7 @@
 from mangacache.sessions.prefetching import Prefetched, prefetch
 from mangacache.sessions.registry import Sessions
 from mangacache.sessions.session import Session, delete
-from mangacache.sessions.state import DrainReport, Health, SupervisorState
+from mangacache.sessions.state import DrainReport, Health, SupervisorState, health_of
 from mangacache.sessions.supervisor import Supervisor
 from mangacache.sessions.treatment import DeadLetter
 from mangacache.sessions.writing import DEFAULT_POLICY, Policy
@@ -20,5 +20,6 @@ __all__ = [
     "Supervisor",
     "SupervisorState",
     "delete",
+    "health_of",
     "prefetch",
 ]

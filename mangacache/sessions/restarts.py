@@ -57,7 +57,7 @@ class Restarts:
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is begun again or told
-                self._telemetry.count_survived("background_died", error, name=name)
+                self._telemetry.count_survived("background_died", error, work=name)
                 now_s = self._clock.monotonic_s()
                 if len(times_s) == RESTARTS and now_s - times_s[0] < WITHIN_S:
                     self._gave_up(name, error)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from mangacache.breaker import Breaker
 
 
 class Health(msgspec.Struct, frozen=True):
     """How a service that the sessions stand on is seen from here.
 
     Attributes:
-        phase: `closed` (it is asked), `open` (it is not), `half-open` (single calls find out), `none` (not configured).
+        phase: `closed` (it is asked), `open` (it is not), `half-open` (single calls find out).
         failures: in the present window of its breaker.
         retry_after_s: when it is asked again.
     """
@@ -17,6 +22,12 @@ class Health(msgspec.Struct, frozen=True):
     phase: str
     failures: int = 0
     retry_after_s: float = 0.0
+
+
+def health_of(breaker: Breaker) -> Health:
+    """Return a service's health by its breaker."""
+    state = breaker.state
+    return Health(state.phase.value, state.failures, round(breaker.wait_s(), 3))
 
 
 class DrainReport(msgspec.Struct, frozen=True):

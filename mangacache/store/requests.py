@@ -4,16 +4,19 @@ Each request of this package may be sent again as it is: a put of one number und
 under its `change_id`, a transaction under its token, a read. So a time-out is answered by the same request
 until there is a definite answer; the answer then says whether an earlier try was in doubt.
 
-A call's retries are bounded by its deadline, those of all calls together by a budget (`budget.py`). The back-off is
+A call's retries are bounded by its deadline, those of all calls together by a budget (`budget.py`). A breaker watches:
+while next to nothing is answered each new call has one try and no more, so that its caller hears soon and DynamoDB is
+left alone; and as every call still has its one, the first that is answered is answered. The back-off is
 "full jitter" of M. Brooker, Exponential Backoff and Jitter, AWS Architecture Blog, 2015.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from mangacache.breaker import Breaker, BreakerRules
 from mangacache.errors import Transient
 from mangacache.store.budget import RetryBudget
 from mangacache.store.transport import ConditionFailed, Throttled, TransactionCanceled, Unanswered
@@ -21,10 +24,15 @@ from mangacache.store.transport import ConditionFailed, Throttled, TransactionCa
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mangacache.breaker import BreakerState
     from mangacache.clock import Clock, Random
     from mangacache.settings import Settings
     from mangacache.store.transport import Transport
     from mangacache.telemetry import Telemetry
+
+
+RULES: Final = BreakerRules(failures=20, share=0.9, window_s=5.0, open_s=0.5, open_cap_s=5.0, probe_s=5.0)
+"""A network that loses every third request is no outage: retries see to that."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -46,6 +54,10 @@ class Requests:
         self._random = random
         self._telemetry = telemetry
         self._budget = RetryBudget(clock)
+        self.breaker = Breaker(RULES, clock=clock, random=random, changed=self._changed)
+
+    def _changed(self, state: BreakerState) -> None:
+        self._telemetry.log.warning("dynamodb_breaker", phase=state.phase.value, failures=state.failures)
 
     async def send(self, operation: str, parameters: Mapping[str, Any], *, in_doubt: bool = False) -> Answer:
         """Send a request, again where that is needed.
@@ -64,17 +76,28 @@ class Requests:
         cause: Exception
         deadline_s = self._clock.monotonic_s() + self._settings.request_deadline_s
         self._budget.pay_in()
+        permit = self.breaker.admit()
         while True:
             try:
-                return Answer(await self._once(operation, parameters, deadline_s), in_doubt)
+                answer = Answer(await self._once(operation, parameters, deadline_s), in_doubt)
+                self._answered(permit)
+                return answer
             except (ConditionFailed, TransactionCanceled) as definite:
                 definite.in_doubt = in_doubt
+                self._answered(permit)
                 raise
             except Throttled as error:
                 reason, last, cause = "throttled", str(error), error
             except Unanswered as error:
                 reason, last, cause = "unanswered", str(error), error
                 in_doubt = in_doubt or error.sent
+                if permit is None:
+                    raise self._gave_up(operation, 1, "it answers nobody now", last, in_doubt=in_doubt) from cause
+                self.breaker.failed(permit)
+            except BaseException:
+                if permit is not None:
+                    self.breaker.gave_up(permit)
+                raise
             pause_s = self.pause_s(tries)
             tries += 1
             if self._clock.monotonic_s() + pause_s >= deadline_s:
@@ -85,6 +108,10 @@ class Requests:
                 raise self._gave_up(operation, tries, bound, last, in_doubt=in_doubt) from cause
             self._telemetry.retries.labels(operation, reason).inc()
             await self._clock.sleep(pause_s)
+
+    def _answered(self, permit: int | None) -> None:
+        if permit is not None:
+            self.breaker.succeeded(permit)
 
     async def _once(self, operation: str, parameters: Mapping[str, Any], deadline_s: float) -> dict[str, Any]:
         started_s = self._clock.monotonic_s()
@@ -107,5 +134,5 @@ class Requests:
         outcome = "; whether it was done is unknown, repeating the call is safe" if in_doubt else "; nothing was done"
         return Transient(
             f"DynamoDB gave no definite answer to {operation} in {tries} tries ({bound}): {last}{outcome}",
-            retry_after_s=self._settings.retry_cap_s,
+            retry_after_s=max(self._settings.retry_cap_s, round(self.breaker.wait_s(), 3)),
         )

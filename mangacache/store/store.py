@@ -74,6 +74,7 @@ class Store:
         customers: the index.
         adoption: foreign sessions.
         epochs: the generation of the context cache.
+        breakers: of DynamoDB, and of DAX where there is one, by name.
         fences: claims of sessions' locks.
     """
 
@@ -92,6 +93,7 @@ class Store:
         self._retention_s = settings.retention_days * _DAY_S
         self._telemetry = telemetry
         requests = Requests(transport, settings=settings, clock=clock, random=random, telemetry=telemetry)
+        self.breakers = {"dynamodb": requests.breaker} | ({"dax": dax.breaker} if dax is not None else {})
         table_name = settings.table_name
         reads = DaxReads(dax, table_name) if dax is not None else None
         self.loader = Loader(requests, table_name, PagesByNumber(reads) if reads is not None else None)

@@ -51,6 +51,11 @@ class DaxDoor:
     def __repr__(self) -> str:
         return f"<DaxDoor {self._breaker}, {self._transport}>"
 
+    @property
+    def breaker(self) -> Breaker:
+        """The breaker in it."""
+        return self._breaker
+
     def ready(self) -> bool:
         """Tell whether DAX is to be asked; where it is not and a probe is due, send it on its way."""
         if self._breaker.state.phase is Phase.CLOSED:
