@@ -56,6 +56,7 @@ class Sessions:
         self._touches = touches = Touches(store, every_s=settings.touch_every_s, clock=clock, telemetry=telemetry)
         farewells = Farewells(touches, tasks=tasks, telemetry=telemetry)
         self.residents = residents = Residents(settings=settings, clock=clock, touches=touches, farewells=farewells)
+        self._actors = residents.actors
         intake = Intake(settings.messages_in_flight, clock=clock)
         self._reads = Reads(
             store,
