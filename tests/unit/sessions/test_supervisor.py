@@ -157,15 +157,14 @@ async def test_beyond_the_limit_over_all_sessions_a_call_is_refused_or_waits_by_
 async def test_a_retry_that_waits_to_be_let_in_finds_what_was_stored_before_it_however_much_came_between(fleet):
     async with fleet.worker(messages_in_flight=1) as worker, fleet.worker() as other:
         await worker.say("the first")
+        await worker.say("0", session_id="another")
         gate = Gate()
         worker.table.before("PutItem", gate)
-        held = asyncio.create_task(worker.say("0", session_id="another"))
-        await asyncio.sleep(0)
-        first = worker.cache._sessions._writes._intake
-        await until(lambda: first.inside == 1, "the other call is in")
+        held = asyncio.create_task(worker.say("1", session_id="another"))
+        await gate.reached()
         again = worker.session("s", when_full="wait").append(role="user", content="the first", turn_id="the first")
         retry = asyncio.create_task(again)
-        await until(lambda: first.waiting == 1, "the retry waits")
+        await until(lambda: worker.cache.supervisor.state().waiting == 1, "the retry waits")
         await other.say(*(f"{n}" for n in range(40)))
         worker.forget()
         gate.opened.set()
