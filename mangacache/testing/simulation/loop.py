@@ -14,12 +14,13 @@ they send each other, which takes time, so that would make no difference that on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from heapq import heapify, heappop, heappush
 from itertools import count
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from mangacache.testing.simulation.processes import OF, Process
+from mangacache.testing.simulation.processes import OF, Process, awaiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -34,6 +35,9 @@ _STALLED: Final = 0.002
 _STALL_S: Final = 0.03
 _CLEAN_FROM: Final = 4096
 _MOST_STEPS: Final = 3_000_000
+_END_STEPS: Final = 200_000
+_ENDS_WITHIN_S: Final = 600.0
+_CANCELS_AGAIN_S: Final = 30.0
 
 
 class Stuck(Exception):
@@ -161,10 +165,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """See asyncio; the callback belongs to the process of its context."""
         handle = asyncio.Handle(callback, args, self, context)
         process: Process = handle._context.get(OF) or self.outside  # type: ignore[attr-defined]  # noqa: SLF001
-        if process.alive:
-            process.ready.append(handle)
-            if not process.queued:
-                self.queue(process)
+        process.ready.append(handle)
+        if not process.queued:
+            self.queue(process)
         return handle
 
     def call_at(  # type: ignore[override]  # typeshed's is generic in the arguments
@@ -173,10 +176,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """See asyncio."""
         timer = asyncio.TimerHandle(when, callback, args, self, context)
         process: Process = timer._context.get(OF) or self.outside  # type: ignore[attr-defined]  # noqa: SLF001
-        if process.alive:
-            heappush(self._events, (when, next(self._serials), timer, process, None))
-            if len(self._events) > self._clean_at:
-                self._clean()
+        heappush(self._events, (when, next(self._serials), timer, process, None))
+        if len(self._events) > self._clean_at:
+            self._clean()
         return timer
 
     def call_later(  # type: ignore[override]  # typeshed's is generic in the arguments
@@ -228,7 +230,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._take_in(process)
         ready = process.ready
         for _ in range(len(ready)):
-            if not ready:  # it was killed in its own turn
+            if not process.alive:  # it was killed in its own turn
                 break
             handle = ready.popleft()
             if not handle._cancelled:  # noqa: SLF001
@@ -264,8 +266,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         events, now_s = self._events, self._now_s
         while events and events[0][0] <= now_s:
             _, _, handle, process, by = heappop(events)
-            if not process.alive:
-                continue
             if handle is None:
                 if process.stands_still and process.resumes_at_s <= now_s:
                     process.go_on()
@@ -285,8 +285,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     @staticmethod
     def _is_void(event: tuple[float, int, asyncio.Handle | None, Process, object | None]) -> bool:
-        _, _, handle, process, _ = event
-        return not process.alive or (handle is not None and handle._cancelled)  # noqa: SLF001
+        handle = event[2]
+        return handle is not None and handle._cancelled  # noqa: SLF001
 
     def _clean(self) -> None:
         """Throw cancelled timers away: most are time-outs that did not come."""
@@ -301,26 +301,29 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         lines = []
         for process in self._processes:
             for task in sorted(process.tasks(), key=lambda task: task.get_name()) if process.alive else ():
-                frames = [f"{frame.f_code.co_qualname}:{frame.f_lineno}" for frame in _frames(task)]
+                frames = [_place(awaited) for awaited in awaiting(task)]
                 lines.append(f"  {process.name}: {task.get_name()}: {' > '.join(frames)}")
         return "\n".join(lines) or "  no task is left"
 
     def close(self) -> None:
-        """See asyncio; killed processes are let go of."""
-        super().close()
-        for process in self._processes:
-            process.bury()
+        """See asyncio; whatever has not ended is cancelled first, and ends where nobody hears of it."""
+        if self.is_closed():
+            return
+        if self.network is not None:
+            self.network.end()
+        self.set_exception_handler(lambda *_: None)
+        self._ends_at_s, self._most_steps = self._now_s + _ENDS_WITHIN_S, self.steps + _END_STEPS
+        with contextlib.suppress(Stuck):
+            self.run_until_complete(self._wind_up())
         self._events.clear()
+        super().close()
+
+    async def _wind_up(self) -> None:
+        me = asyncio.current_task(self)
+        while tasks := [task for process in self._processes for task in process.wind_up(but=me)]:
+            await asyncio.wait(tasks, timeout=_CANCELS_AGAIN_S)
 
 
-def _frames(task: asyncio.Task[Any]) -> list[Any]:
-    """Return the frames of a task that waits, the outermost first."""
-    frames: list[Any] = []
-    awaited: Any = task.get_coro()
-    while awaited is not None:
-        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
-        if frame is None:
-            break
-        frames.append(frame)
-        awaited = getattr(awaited, "cr_await", None)
-    return frames
+def _place(awaited: Any) -> str:
+    frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+    return f"{awaited.__qualname__}:{frame.f_lineno if frame is not None else 'ended'}"

@@ -103,6 +103,7 @@ class Network:
         self._latency_s = latency_s
         self._servers: dict[str, Server] = {}
         self._ways: dict[tuple[Process, str], Way] = {}
+        self._ended = False
         loop.network = self
 
     def listen(self, address: str, server: Server, *, latency_s: float | None = None) -> None:
@@ -118,6 +119,7 @@ class Network:
         way = self._ways.get((process, address))
         if way is None:
             way = self._ways[process, address] = Way(self._latency_s)
+            way.cut = self._ended
         return way
 
     def ways_to(self, address: str) -> list[Way]:
@@ -133,6 +135,13 @@ class Network:
         for way in self.ways_of(process):
             for connection in list(way.connections):
                 connection.close()
+
+    def end(self) -> None:
+        """Carry nothing any more, and say nothing of it."""
+        self._ended, self.trace = True, None
+        for way in self._ways.values():
+            way.cut = True
+            way.reset()
 
     def note(self, who: str, what: str) -> None:
         """Have the trace take something down, where there is one."""

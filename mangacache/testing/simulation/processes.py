@@ -7,10 +7,10 @@ which they were registered, and the events that have come for it and were not lo
 
 from __future__ import annotations
 
-import contextlib
-import warnings
+import gc
 from collections import deque
 from contextvars import Context, ContextVar
+from types import AsyncGeneratorType, CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 OF: Final[ContextVar[Process]] = ContextVar("OF")
 """The process that a callback runs in; each callback's context carries it."""
 
-_CLOSES: Final = 8
 _LOOK_FROM: Final = 64
 
 
@@ -39,7 +38,7 @@ class Process:
     """
 
     __slots__ = (
-        "_dead", "_look_at", "_loop", "_started", "alive", "context", "inbox", "name", "queued", "ready",
+        "_look_at", "_loop", "_started", "alive", "context", "inbox", "name", "queued", "ready",
         "resumes_at_s", "stands_still",
     )  # fmt: skip
 
@@ -54,7 +53,6 @@ class Process:
         self.context = Context()
         self.context.run(OF.set, self)
         self._loop = loop
-        self._dead: list[asyncio.Task[Any]] = []
         self._started: list[asyncio.Task[Any]] = []
         self._look_at = _LOOK_FROM
 
@@ -75,11 +73,21 @@ class Process:
 
     def kill(self) -> None:
         """End it as SIGKILL does: at once, and nothing of it runs any more, not even what would clean up."""
-        self._dead = self.tasks()
         self.alive = False
-        self.ready.clear()
-        self.inbox.clear()
         self._loop.forget(self)
+
+    def wind_up(self, *, but: asyncio.Task[Any] | None) -> list[asyncio.Task[Any]]:
+        """Cancel what has not ended but one task, now that the simulation is over and nothing can come of it.
+
+        What was killed must end too: Python runs the clean-up of a coroutine that is thrown away, wherever that is.
+        """
+        self.alive = True
+        self.stands_still = False
+        self._loop.queue(self)
+        tasks = [task for task in self.tasks() if task is not but]
+        for task in tasks:
+            task.cancel()
+        return tasks
 
     def stop(self) -> None:
         """Let it stand still, as SIGSTOP does: time passes, what comes for it waits, until `go_on`."""
@@ -102,23 +110,19 @@ class Process:
             if self.ready or self.inbox:
                 self._loop.queue(self)
 
-    def bury(self) -> None:
-        """Let go of the tasks that have not ended, once the simulation is over.
 
-        Python runs the clean-up of a coroutine that is thrown away. Nothing may come of it here: the loop is closed,
-        and what such clean-up raises is nobody's.
-        """
-        self._dead += self.tasks()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it begins to clean up with has no loop to run on
-            self._throw_away()
-
-    def _throw_away(self) -> None:
-        for task in self._dead:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - it was killed on purpose
-            coroutine = task.get_coro()
-            for _ in range(_CLOSES):
-                with contextlib.suppress(BaseException):
-                    coroutine.close()
-                    break
-        self._dead.clear()
+def awaiting(task: asyncio.Task[Any]) -> list[Any]:
+    """Return the coroutines and generators of a task that wait for one another, the outermost first."""
+    found: list[Any] = []
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        if isinstance(awaited, CoroutineType):
+            found.append(awaited)
+            awaited = awaited.cr_await
+        elif isinstance(awaited, AsyncGeneratorType):
+            found.append(awaited)
+            awaited = awaited.ag_await
+        else:  # what drives a generator does not tell which; a future leads to none
+            inner = gc.get_referents(awaited)
+            awaited = next((other for other in inner if isinstance(other, AsyncGeneratorType)), None)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Final
 
 from mangacache.model import Consistency
@@ -304,6 +305,8 @@ def run(
         report, _ = simulate(story, seed=seed, trace=trace, show=show)
     except Stuck as stuck:
         wrong.append(str(stuck))
+    except Exception as error:  # noqa: BLE001 - a finding like any other, told with its seed
+        wrong.append("".join(format_exception(error)))
     of = made[0]
     kept = of.world.trace
     return Result(
@@ -312,7 +315,7 @@ def run(
         operations=of.chats.operations,
         report=report,
         wrong=of.chats.wrong + wrong,
-        virtual_s=of.world.loop.time() - of.world.begun_s,
+        virtual_s=of.world.ended_s - of.world.begun_s,
         trace=kept.lines if kept is not None else [],
         digest=kept.digest if kept is not None else "",
     )

@@ -191,7 +191,7 @@ class World:
         random: for whoever drives the simulation.
         network, redis, dynamodb: the surroundings.
         trace: what happened; None where it is not taken down.
-        begun_s: what the loop's clock read at the beginning.
+        begun_s, ended_s: what the loop's clock read at the beginning, and at the end.
         workers: those that were started, dead ones too.
     """
 
@@ -215,7 +215,7 @@ class World:
             self.loop, self.network, clock=SimulatedClock(self.loop), random=self.random_for("dynamodb")
         )
         self.clock = SimulatedClock(self.loop)
-        self.begun_s = self.loop.time()
+        self.begun_s = self.ended_s = self.loop.time()
         self.workers: list[Worker] = []
 
     def __repr__(self) -> str:
@@ -308,6 +308,7 @@ def simulate(
     try:
         return world.loop.run_until_complete(told()), world
     finally:
+        world.ended_s = world.loop.time()
         world.loop.close()
         if collects:
             gc.enable()
