@@ -436,7 +436,12 @@ PROFILES = {
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-async def test_what_is_configured_decides_where_a_context_comes_from_and_nothing_else(dax, profile):
+async def test_what_is_configured_decides_where_a_context_comes_from_and_nothing_else(profile):
+    async with dax_world("double", "", **LIKE_DAX) as dax:
+        await _check_profile(dax, profile)
+
+
+async def _check_profile(dax, profile):
     with_dax, with_redis, changes, sources = PROFILES[profile]
     redis = MemoryRedis() if with_redis else None
     how = {"dax": with_dax, "redis": redis, **changes}

@@ -18,8 +18,7 @@ from mangacache.store.dax.failures import failure_of
 from mangacache.store.transport import Unanswered, no_credentials
 
 if TYPE_CHECKING:
-    from mangacache.settings import Settings
-    from mangacache.settings._addresses import DaxAddress
+    from mangacache.settings import DaxAddress, Settings
 
 
 def check_installed() -> None:
