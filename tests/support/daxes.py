@@ -23,15 +23,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mangacache.clock import SystemClock
-from mangacache.local.dax.options import EmulatorOptions
-from mangacache.local.dax.threaded import running_emulator
+from mangacache.local.dax import EmulatorOptions, running_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from mangacache.clock import Clock
-    from mangacache.local.dax.threaded import RunningEmulator
+    from mangacache.local.dax import RunningEmulator
 
 REGION = "us-east-1"
 READ_TIMEOUT_S = 60

@@ -132,7 +132,7 @@ class Connection(asyncio.Protocol):
         else:
             self._server.loop.call_soon(self._advance)
             return
-        if self._held:
+        if self._held and not self.transport.is_closing():
             self._held = False
             self.transport.resume_reading()
 

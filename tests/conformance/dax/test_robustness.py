@@ -107,6 +107,24 @@ def test_malformed_bytes_end_their_connection_with_a_reason_and_disturb_nobody(w
     assert as_well_as_ever(wire)
 
 
+def test_who_does_not_speak_tls_to_a_node_that_does_disturbs_nobody(dynoxide, tls_files):
+    certificate, key_file = tls_files
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        direct_client(dynoxide) as direct,
+        emulated(dynoxide, certificate=certificate, key=key_file) as emulator,
+    ):
+        patch.setenv("SSL_CERT_FILE", str(certificate))
+        with real_client(emulator.endpoint) as client:
+            wire = Wire(emulator, client, direct, MovableClock())
+            for data in (PRELUDE + ENDPOINTS, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + bytes(100_000)):
+                with connected(wire) as raw:
+                    with contextlib.suppress(ConnectionError):
+                        raw.sendall(data)
+                    assert is_ended(raw)
+                assert as_well_as_ever(wire)
+
+
 def test_a_request_with_an_item_that_is_none_is_refused_and_the_connection_goes_on(wire):
     key = wire.key()
     wire.put(key)
