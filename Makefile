@@ -36,7 +36,8 @@ faults: setup ## Break everything on real processes, long (FAULT_OPERATIONS, FAU
 	@FAULT_OPERATIONS=$${FAULT_OPERATIONS:-50000} CALM_OPERATIONS=$${CALM_OPERATIONS:-300000} \
 	  FAULT_SEEDS=$${FAULT_SEEDS:-25} CANCELLED_CALLS=$${CANCELLED_CALLS:-100000} RATE_ARRIVALS=$${RATE_ARRIVALS:-1000000} \
 	  LOCK_ROUNDS=$${LOCK_ROUNDS:-10000} \
-	  $(BIN)/python -m pytest -s tests/faults $(ARGS)
+	  $(BIN)/python -m pytest -s tests/faults \
+	  tests/conformance/dax/test_equivalence.py $(ARGS)
 
 sim: setup ## Simulate 10,000 seeds of the whole service with faults, on all cores (SIM_SEEDS changes how many)
 	@$(BIN)/python -m mangacache.testing.simulation --seeds $${SIM_SEEDS:-10000} $(ARGS)
