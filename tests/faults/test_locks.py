@@ -9,7 +9,7 @@ import signal
 import pytest
 from lockrace import LockRace, Plan, Worker, check_locks, stale_writes
 
-LOCK_ROUNDS = int(os.environ.get("LOCK_ROUNDS", "120"))
+LOCK_ROUNDS = int(os.environ.get("LOCK_ROUNDS", "60"))
 """How often a lock is taken in a race; a long run sets the variable: LOCK_ROUNDS=10000."""
 
 
@@ -17,14 +17,14 @@ async def test_no_write_of_a_holder_that_was_paused_killed_or_cut_off_is_accepte
     real_world, shared_valkey
 ):
     race = LockRace(real_world, rounds=LOCK_ROUNDS, redis_port=shared_valkey)
-    await race.run(within_s=600.0)
+    await race.run(within_s=500.0)
     print(json.dumps(race.figures()))
     check_locks(race.reports)
 
 
 async def test_nor_is_one_where_there_is_no_redis_and_the_fence_alone_is_the_lock(real_world):
-    race = LockRace(real_world, rounds=LOCK_ROUNDS // 4, redis_port=None, workers=3, strands=2, sessions=3)
-    await race.run(within_s=600.0)
+    race = LockRace(real_world, rounds=LOCK_ROUNDS // 4, redis_port=None, workers=2, strands=2, sessions=2)
+    await race.run(within_s=500.0)
     check_locks(race.reports)
 
 
