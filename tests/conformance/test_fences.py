@@ -15,8 +15,6 @@ from mangacache.store.deletion import Delete
 from mangacache.store.fences import checked_fence
 from mangacache.telemetry import Telemetry
 
-pytestmark = pytest.mark.on_moto
-
 STRONG = Consistency.STRONG
 
 
@@ -98,7 +96,6 @@ async def test_what_can_be_no_fence_is_refused_before_anything_is_asked(fence):
         checked_fence(fence)
 
 
-@pytest.mark.moto_lacks("atomicity")
 async def test_a_delete_ends_every_lock_and_what_was_held_before_changes_nothing_of_the_next_life(world):
     async with _both(world) as (store, cache):
         session = cache.session("s")
@@ -139,7 +136,6 @@ async def _moved_by_a_claim(world, operation, act):
     return fences
 
 
-@pytest.mark.moto_lacks("atomicity")
 async def test_a_session_that_begins_does_not_set_back_a_fence_that_was_raised_meanwhile(world):
     async def begin(session):
         await session.append(role="user", content="a")
@@ -147,7 +143,6 @@ async def test_a_session_that_begins_does_not_set_back_a_fence_that_was_raised_m
     assert await _moved_by_a_claim(world, "TransactWriteItems", begin) == [1, 2, 2]
 
 
-@pytest.mark.moto_lacks("atomicity")
 async def test_nor_does_a_delete(world):
     async with world.cache() as cache:
         await cache.session("s").append(role="user", content="a")
@@ -158,7 +153,6 @@ async def test_nor_does_a_delete(world):
     assert await _moved_by_a_claim(world, "TransactWriteItems", delete) == [1, 2, 3]
 
 
-@pytest.mark.moto_lacks("atomicity")
 async def test_a_claim_that_finds_the_session_begun_or_deleted_meanwhile_is_not_given(world):
     async with _both(world) as (store, cache):
         await _claim(store)
@@ -196,7 +190,6 @@ def _on(world, transport):
     return Store(transport, settings=world.settings, clock=SystemClock(), random=system_random(), telemetry=Telemetry())
 
 
-@pytest.mark.moto_lacks("tokens")
 async def test_a_guarded_change_whose_answer_was_lost_is_done_once_or_says_that_it_was_not(world):
     networks = []
 
