@@ -61,11 +61,10 @@ def _many(arguments: argparse.Namespace) -> int:
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     total, began_s = Swept(), time.perf_counter()
     for part in sweep(seeds, jobs=arguments.jobs, operations=arguments.operations, kinds=_kinds(arguments)):
+        for seed, text in part.failed[: max(0, _SHOWN - len(total.failed))]:
+            print(text)
+            print(f"again: python -m mangacache.testing.simulation --seed {seed} --trace\n", flush=True)
         total.add(part)
-        for seed, text in part.failed:
-            if len(total.failed) <= _SHOWN:
-                print(text)
-                print(f"again: python -m mangacache.testing.simulation --seed {seed} --trace\n", flush=True)
     elapsed_s = time.perf_counter() - began_s
     rate = total.operations / max(total.processor_s, 1e-9)
     print(
