@@ -70,7 +70,7 @@ class Locks:
             telemetry=telemetry,
             tasks=self._tasks,
         )
-        self._held: set[Held] = set()
+        self._held: dict[Held, Seeking] = {}
         self._closed = False
 
     def __repr__(self) -> str:
@@ -101,11 +101,15 @@ class Locks:
         checked_id(session_id, what="session id")
         lease_s = _checked_s(lease_s, what="lease_s", least=_LEAST_LEASE_S, most=_MOST_LEASE_S)
         wait_s = _checked_s(wait_s, what="wait_s", least=0.0, most=_MOST_WAIT_S)
-        if self._closed:
-            raise Closed("this MangaCache is closing and gives no more locks")
+        self._check_open()
         seeking = Seeking(session_id, lease_s=lease_s, wait_s=wait_s, means=self._means)
         held = await seeking.found()
-        self._held.add(held)
+        try:
+            self._check_open()
+        except Closed:
+            seeking.leave()
+            raise
+        self._held[held] = seeking
         failed: BaseException | None = None
         held.begin(seeking.renew, tasks=self._tasks, watched=self._telemetry.count_survived)
         try:
@@ -114,7 +118,7 @@ class Locks:
             failed = error
             raise
         finally:
-            self._held.discard(held)
+            self._held.pop(held, None)
             leaving = seeking.leave()
             try:
                 held.end(failed)
@@ -122,12 +126,22 @@ class Locks:
                 if leaving is not None and not held.lost.is_set():
                     await asyncio.wait((leaving,))
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed("this MangaCache is closing and gives no more locks")
+
     async def close(self) -> None:
-        """Give back what is held, and stop who holds it."""
+        """Stop who holds a lock, and give it back."""
         self._closed = True
-        for held in tuple(self._held):
-            held.lose("this MangaCache is closing")
-        await self._tasks.cancel()
+        held, self._held = self._held, {}
+        for one in held:
+            one.lose("this MangaCache is closing")
+        leaving = {task for seeking in held.values() if (task := seeking.leave()) is not None}
+        try:
+            if leaving:
+                await asyncio.wait(leaving)
+        finally:
+            await self._tasks.cancel()
 
 
 def _checked_s(value: float, *, what: str, least: float, most: float) -> float:

@@ -433,9 +433,9 @@ async def test_a_body_that_will_not_be_stopped_ends_as_it_likes(on_the_double):
     assert asyncio.current_task().cancelling() == 0
 
 
-async def test_closing_stops_who_holds_a_lock_and_gives_it_back(on_the_double):
+async def test_closing_stops_who_holds_a_lock_and_gives_it_back(workers):
     async with AsyncExitStack() as stack:
-        one = await stack.enter_async_context(on_the_double.cache())
+        one = await stack.enter_async_context(workers.cache())
 
         async def hold():
             async with one.locks.session("s", lease_s=300):
@@ -446,6 +446,7 @@ async def test_closing_stops_who_holds_a_lock_and_gives_it_back(on_the_double):
         holding = asyncio.ensure_future(hold())
         await entered.wait()
         await one.close()
+        assert not _hash(workers, "s"), "nobody has to wait for the end of its lease"
         with pytest.raises(Conflict, match="closing"):
             await holding
         with pytest.raises(Closed):
