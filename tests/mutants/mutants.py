@@ -1,7 +1,8 @@
 """The package weakened on purpose, one rule each, and the tests that must see it.
 
 Each is a change of the source text that a tired engineer could make. The names of rules are those of the context
-protocol; `4` is its section on a worker that cannot reach Redis. `L` are those of locks, `E` those of events.
+protocol; `4` is its section on a worker that cannot reach Redis. `L` are those of locks, `E` those of events, `D` those of
+what is read through DAX.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ UNIT = "tests/unit/context"
 LOCKS = "tests/conformance/test_locks.py"
 FENCES = "tests/conformance/test_fences.py"
 FOLLOWING = "tests/unit/ephemeral/test_following.py"
+DAX = "tests/conformance/test_dax_reads.py"
+DOOR = "tests/unit/store/test_dax_door.py"
+THREADS = "tests/unit/store/test_dax_threads.py"
 
 CACHE = "context/cache.py"
 READING = "context/reading.py"
@@ -618,5 +622,85 @@ MUTANTS = (
         "            self._signals.append(Deaf(why, lost=False))\n",
         "",
         ("tests/conformance/test_subscriptions.py", "too_slowly and memory"),
+    ),
+    _mutant(
+        "D",
+        "the second look for what DAX says is absent",
+        "store/windows.py",
+        "found |= await self._strongly(session_id, snapshot.version.incarnation, absent)",
+        "pass",
+        (DAX, "absent and double"),
+    ),
+    _mutant(
+        "D",
+        "the strong read of the newest turns",
+        "store/windows.py",
+        "self._loader.newest(session_id, NEWEST))",
+        "reads.newest(session_id, NEWEST))",
+        (DAX, "by_a_query and double"),
+    ),
+    _mutant(
+        "D",
+        "the age that an answer of DAX's needs",
+        "store/dax/eventual.py",
+        "ttl_s + SLACK_S",
+        "ttl_s",
+        (DAX, "below_the_larger and double"),
+    ),
+    _mutant(
+        "D",
+        "the token at an old answer",
+        "store/dax/eventual.py",
+        "return answer if at_least is None or answer.version.covers(at_least) else None",
+        "return answer",
+        (DAX, "older_than_the_token and double"),
+    ),
+    _mutant(
+        "D",
+        "the life that a page's numbers are of",
+        "store/dax/pages.py",
+        "if place is None or place[0] != meta.incarnation:",
+        "if place is None:",
+        (DAX, "pages_whose and double"),
+    ),
+    _mutant(
+        "D",
+        "the condition that makes forgetting harmless",
+        "store/dax/forgetting.py",
+        ', "ConditionExpression": _ABSENT}',
+        "}",
+        (DAX, "foreign and double"),
+    ),
+    _mutant(
+        "D",
+        "a word to DAX on what was deleted",
+        "store/writing.py",
+        "            await self._forgetting.batch([*seals, *gone])\n",
+        "",
+        (DAX, "forgets_what and double"),
+    ),
+    _mutant(
+        "D",
+        "the doubt about a put whose reply DAX lost",
+        "store/writing.py",
+        "in_doubt = done is None",
+        "in_doubt = False",
+        (DAX, "stored_once and double"),
+    ),
+    _mutant(
+        "D",
+        "the probe that a look sends",
+        "store/dax/door.py",
+        'self._tasks.start(self._probe(permit), name="probe DAX")',
+        "self._breaker.gave_up(permit)",
+        (DOOR, "ready"),
+    ),
+    _mutant(
+        "D",
+        "the place that an orphan keeps",
+        "store/dax/threads.py",
+        "        job.left = True\n",
+        "        job.left = True\n        self.under_way -= 1\n",
+        (THREADS, "orphan or too_long"),
     ),
 )
