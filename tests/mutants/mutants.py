@@ -1,8 +1,8 @@
 """The package weakened on purpose, one rule each, and the tests that must see it.
 
 Each is a change of the source text that a tired engineer could make. The names of rules are those of the context
-protocol; `4` is its section on a worker that cannot reach Redis. `L` are those of locks, `E` those of events, `D` those of
-what is read through DAX.
+protocol; `4` is its section on a worker that cannot reach Redis. `L` are those of locks, `E` those of events, `D` those
+of what is read through DAX.
 """
 
 from __future__ import annotations
