@@ -1,7 +1,7 @@
 """The numbers that stand for lists of attribute names on DAX's wire, each of them for ever the same list's.
 
 A client asks once for the number of a list, and for the list of a number, and keeps both without ever asking again,
-through any outage (the Python client 2.1.0 keeps them as long as the node's address is in the cluster). So a server
+through an outage too (the Python client 2.1.0 keeps them while the node's address is in the cluster). So a server
 that was restarted with an empty register, and counts anew, gives a number away that clients still hold for another
 list: they then write one attribute's value under another's name, and nobody is told. Seen with the real client.
 
