@@ -127,12 +127,12 @@ class Worker:
     async def read(self, key: str) -> None:
         """Read a session, and be told of its next write."""
         before = WATCH if self.way == "tracking" else b""
-        heard(await self.line.ask("EVALSHA", self._read, 1, key, before=before), "read")
+        heard(await self.line.put(("EVALSHA", self._read, 1, key), before), "read")
 
     async def write(self, key: str, value: int) -> None:
         """Write a session, and be told of the next write by another."""
         before = WATCH if self.way == "tracking" else b""
-        heard(await self.line.ask("EVALSHA", self._write, 1, key, value, before=before), "write")
+        heard(await self.line.put(("EVALSHA", self._write, 1, key, value), before), "write")
 
 
 def main() -> int:

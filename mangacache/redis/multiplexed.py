@@ -79,6 +79,7 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
         self._joining = 0
         self._looking = False
         self._looker: asyncio.Task[None] | None = None
+        self._counts: dict[str, int] = {}  # handed to the metrics now and then: to count there is a tenth of a call
 
     def __repr__(self) -> str:
         sent, waiting = sum(line.sent for line in self._lines), sum(line.waiting for line in self._lines)
@@ -137,14 +138,14 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
             if not self._looking:
                 self._looking = True
                 self._looker = self._tasks.start(self._look(), name="end calls to Redis that take too long")
-            self._count(name)
+            self._counts[name] = self._counts.get(name, 0) + 1
             ahead = before if before is not WATCH or lent.line.watches else b""
-            outcome = await lent.line.ask(*command, before=ahead)
+            outcome = await lent.line.put(command, ahead)
             kind = type(outcome)
             if kind is not Unheard and kind is not ReplyError:
                 return outcome
             if kind is ReplyError and script is not None and forgotten(outcome):
-                outcome = await lent.line.ask("EVAL", script.text, *command[2:], before=ahead)
+                outcome = await lent.line.put(("EVAL", script.text, *command[2:]), ahead)
             if type(outcome) is Unheard:
                 if outcome.retired:
                     continue  # it was not sent, and another connection may be there
@@ -174,6 +175,7 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
     async def close(self) -> None:
         """See `Link`; returns when nothing is left of any connection."""
         self._closed = True
+        self._hand_counts_over()
         self.drop()
         for task in (self._reconnecting, self._opening, self._looker, self._renewing):
             if task is not None:
@@ -263,6 +265,7 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
         try:
             while True:
                 await self._clock.sleep(self._timeout_s / _LOOKS)
+                self._hand_counts_over()
                 busy = [line for line in self._lines if line.busy]
                 if not busy:
                     return
@@ -270,3 +273,8 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
                     line.end_what_takes_longer_than(self._timeout_s)
         finally:
             self._looking = False
+
+    def _hand_counts_over(self) -> None:
+        counts, self._counts = self._counts, {}
+        for name, count in counts.items():
+            self._telemetry.redis_calls.labels(name).inc(count)

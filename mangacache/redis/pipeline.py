@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_SENT: Final = 512  # enough to keep the server busy; what is not sent can be sent elsewhere
 MOST_WAITING: Final = 8192
+GATHERED: Final = 25
+"""So many of a turn do not wait for its end, so that the server works on them while the others are still asked for."""
 _END_WITHIN_S: Final = 1.0
 _NOT_YET: Final = object()
 _SAID: Final = 200
@@ -109,7 +111,11 @@ class PipelinedLine(asyncio.Protocol):
 
     # Commands
 
-    def ask(self, *command: Argument, before: bytes = b"") -> asyncio.Future[Any]:
+    def ask(self, *command: Argument) -> asyncio.Future[Any]:
+        """Send a command; see `put`."""
+        return self.put(command)
+
+    def put(self, command: tuple[Argument, ...], before: bytes = b"") -> asyncio.Future[Any]:
         """Send a command at the end of this turn, or when there is room; return the future of its outcome.
 
         That is the reply, a `hiredis.ReplyError` for a refusal, or `Unheard`; never an exception that is raised.
@@ -130,6 +136,8 @@ class PipelinedLine(asyncio.Protocol):
                 self._turn_s = self._clock.monotonic_s()
                 self._loop.call_soon(self._flush)
             self._waiting.append((outcome, self._turn_s, before, packed))
+            if len(self._waiting) == GATHERED:
+                self._send()
         return outcome
 
     async def info(self) -> dict[str, str]:
@@ -224,6 +232,9 @@ class PipelinedLine(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushing = False
+        self._send()
+
+    def _send(self) -> None:
         if self._paused or self._transport is None:
             return
         waiting, sent = self._waiting, self._sent

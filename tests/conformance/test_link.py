@@ -53,7 +53,7 @@ KINDS = {"redis-py": RedisPyLink, "multiplexed": MultiplexedLink, "found": Findi
 """The last is the multiplexed one, behind the look whether there is a cluster."""
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=["redis-py", "multiplexed"])
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -123,6 +123,7 @@ def key() -> str:
 # Admission
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_nothing_is_sent_on_a_connection_before_it_is_admitted(linked, own_valkey, client, key):
     asked, opened = asyncio.Event(), asyncio.Event()
 
@@ -164,6 +165,7 @@ async def test_admission_may_run_scripts_on_the_very_connection(linked, own_valk
         assert await link.run(COUNT, key, [], tag=1) == 2
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_command_under_another_tag_is_not_sent(linked, own_valkey, client, key):
     async with linked(own_valkey.port) as link:
         assert await link.run(COUNT, key, [], tag=1) == 1
@@ -195,6 +197,7 @@ async def gone(client: Redis, *, but: int) -> None:
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_connection_that_is_refused_is_closed_and_tried_again(linked, own_valkey, client, key):
     refusals = iter([True] * 3)
 
@@ -217,6 +220,7 @@ async def test_a_connection_that_is_refused_is_closed_and_tried_again(linked, ow
 # Servers that end, stand still, or are no primaries
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_killed_server_is_lost_and_found_again_with_a_new_admission(linked, own_valkey, key):
     runs = []
 
@@ -383,6 +387,7 @@ async def test_a_script_may_have_several_keys(linked, shared_valkey, key):
         assert heard == [3, key.encode(), b"c", b"x"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_command_is_sent_as_it_is(linked, shared_valkey, key):
     async with linked(shared_valkey) as link:
         assert await link.call("SET", key, b"\xff", "PX", 60_000, key=key) == b"OK"
@@ -393,6 +398,7 @@ async def test_a_command_is_sent_as_it_is(linked, shared_valkey, key):
             await link.call("GET", key, key=key, tag=2)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_only_what_may_be_repeated_is_sent_again_where_the_connection_breaks(linked, own_valkey, client, key):
     async with linked(own_valkey.port) as link:
         for repeatable, least in ((False, 0), (True, 1)):
@@ -457,6 +463,7 @@ def idle_on(link: Link) -> int:
     return len(link._lines if isinstance(link, MultiplexedLink) else link._idle)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_close_ends_what_is_under_way_and_leaves_nothing(linked, kind, own_valkey, client):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -13,7 +13,7 @@ from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.model import ServiceId
 from botocore.session import get_session
 from botocore.signers import RequestSigner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mangatest import HANG_GUARD_S
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 AT_S = 1_795_000_000.25
 KEYS = ReadOnlyCredentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None)
+EMITTER = get_session().get_component("event_emitter")
 KEY_TEXT = st.text(st.characters(codec="ascii", min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
 
 
@@ -39,8 +40,7 @@ def botocores(keys: ReadOnlyCredentials, *, user: str, cache: str, region: str, 
     request = {
         "method": "GET", "url": f"https://{name}/?{urlencode(query)}", "body": {}, "headers": {}, "context": {},
     }  # fmt: skip
-    emitter = get_session().get_component("event_emitter")
-    signer = RequestSigner(ServiceId("elasticache"), region, "elasticache", "v4", Credentials(*keys), emitter)
+    signer = RequestSigner(ServiceId("elasticache"), region, "elasticache", "v4", Credentials(*keys), EMITTER)
     with pytest.MonkeyPatch.context() as patch:
         moment = datetime.fromtimestamp(at_s, UTC).replace(tzinfo=None)
         patch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: moment)
@@ -48,6 +48,7 @@ def botocores(keys: ReadOnlyCredentials, *, user: str, cache: str, region: str, 
     return url.removeprefix("https://")
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     keys=st.builds(ReadOnlyCredentials, KEY_TEXT, KEY_TEXT, st.none() | KEY_TEXT),
     asked=st.fixed_dictionaries(
@@ -111,9 +112,9 @@ async def test_what_a_provider_of_credentials_raises_is_not_quoted():
     ],
 )
 def test_settings_of_a_login_that_do_not_go_together_are_refused(changes, words):
-    settings = Settings(**{"redis_endpoint": "rediss://manga:6379"} | changes)
+    made = Settings(**{"redis_endpoint": "rediss://manga:6379"} | changes)
     with pytest.raises(Invalid, match=words):
-        Dialer(settings, clock=SystemClock())
+        Dialer(made, clock=SystemClock())
 
 
 # The connection
@@ -125,10 +126,10 @@ ECHO = Script.of("echo", "return ARGV[1]")
 @pytest.fixture(params=[MultiplexedLink, RedisPyLink])
 async def link(request: pytest.FixtureRequest, shared_valkey: int) -> AsyncIterator[MultiplexedLink | RedisPyLink]:
     """A link whose login ends soon."""
-    settings = Settings(redis_endpoint=f"redis://127.0.0.1:{shared_valkey}", redis_timeout_s=5.0, redis_connections=1)
-    dialer = Dialer(settings, clock=SystemClock())
+    of_link = Settings(redis_endpoint=f"redis://127.0.0.1:{shared_valkey}", redis_timeout_s=5.0, redis_connections=1)
+    dialer = Dialer(of_link, clock=SystemClock())
     dialer.renew_every_s = 0.05
-    link = request.param(settings, clock=SystemClock(), random=system_random(), telemetry=Telemetry(), dialer=dialer)
+    link = request.param(of_link, clock=SystemClock(), random=system_random(), telemetry=Telemetry(), dialer=dialer)
     yield link
     await link.close()
     assert len(link._tasks) == 0
