@@ -16,8 +16,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 SAY = {
     "s-1": ["1 user Is Berserk 1 in stock?", "stored once: True True"],
-    "s-2": ["push to worker-3", "images: True 3 redis", "online: 1", "first: ['berserk-1']"]
-    + ["turn 1 is there", "summarised under fence 1"],
+    "s-2": [
+        "push to worker-3",
+        "images: True 3 redis",
+        "online: 1",
+        "first: ['berserk-1']",
+        "turn 1 is there",
+        "summarised under fence 1",
+    ],
 }
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
