@@ -119,7 +119,7 @@ class Client:
 
             async def caller() -> int:
                 calls = 0
-                while time.perf_counter() < ends_s:
+                while not calls or time.perf_counter() < ends_s:
                     _check(what, await read())
                     calls += 1
                 return calls
@@ -151,7 +151,7 @@ class Client:
         calls = [0] * in_flight
 
         def caller(place: int) -> None:
-            while time.perf_counter() < ends_s:
+            while not calls[place] or time.perf_counter() < ends_s:
                 _check(what, call(**parameters))
                 calls[place] += 1
 

@@ -146,7 +146,7 @@ def _by_way(
 
 
 def _rates(rounds: Sequence[dict[str, Any]]) -> list[float]:
-    return [round(each["calls"] / each["elapsed_s"]) for each in rounds]
+    return [round(each["calls"] / each["elapsed_s"], 1) for each in rounds]
 
 
 def _cpu_us(rounds: Sequence[dict[str, Any]]) -> float:
