@@ -180,8 +180,14 @@ class EventStream:
         return f"<EventStream of {self._channel}, {state}>"
 
     async def __aenter__(self) -> Self:
-        """Subscribe."""
+        """Subscribe, and wait until it is known whether the subscription stands: the first event says so."""
         await self._begin()
+        try:
+            if self._listener is not None:
+                await self._listener.ready()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(

@@ -79,8 +79,8 @@ class Listener:
     def __repr__(self) -> str:
         return f"<Listener to {self.channel}, {len(self._signals)} waiting>"
 
-    async def next(self) -> Signal:
-        """Return what happened next.
+    async def ready(self) -> None:
+        """Wait until something has happened: at first, until it is known whether the subscription stands.
 
         Raises:
             Closed: the subscriptions were closed.
@@ -90,6 +90,14 @@ class Listener:
                 raise Closed("this MangaCache is closed")
             self._ready.clear()
             await self._ready.wait()
+
+    async def next(self) -> Signal:
+        """Return what happened next.
+
+        Raises:
+            Closed: the subscriptions were closed.
+        """
+        await self.ready()
         return self._signals.popleft()
 
     def tell(self, signal: Signal) -> None:

@@ -113,6 +113,17 @@ async def test_a_stream_after_a_token_tells_what_has_been_missed_since(workers):
             assert await heard.short(2) == [("gap", "1.2.1"), ("turn", 3)]
 
 
+async def test_whoever_has_entered_hears_what_is_written_from_then_on(workers):
+    async with workers.cache() as one:
+        for number in range(1, 6):
+            await one.session("s").context()
+            async with one.session("s").events() as events:
+                await one.session("s").append(role="user", content="a")
+                heard = Heard(events)
+                assert (await heard.next()).kind == "subscribed"
+                assert (await heard.next()).number == number
+
+
 async def test_a_bare_loop_subscribes_by_itself_and_ends_when_the_instance_closes(workers):
     async with workers.cache() as one:
         told = []
