@@ -41,7 +41,8 @@ def test_no_two_mutants_are_the_same():
 
 
 def test_each_rule_has_mutants():
-    assert {mutant.rule for mutant in MUTANTS} == {f"R{number}" for number in range(1, 12)} | {"4", "L", "E", "D"}
+    rules = {f"R{number}" for number in range(1, 12)} | {"4", "L", "E", "D", "A"}
+    assert {mutant.rule for mutant in MUTANTS} == rules
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=_name)

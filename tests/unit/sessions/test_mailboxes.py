@@ -7,7 +7,8 @@ import contextlib
 import random
 
 import pytest
-from mangatest import HANG_GUARD_S, SetClock
+from fleet import GUARD_S
+from mangatest import SetClock
 
 from mangacache import Closed, Conflict, Corrupt, Invalid, Rejected, Settings, Transient, VersionGone
 from mangacache.sessions.actor import Actor
@@ -85,7 +86,7 @@ async def answer(value="done"):
 
 
 async def soon(condition):
-    async with asyncio.timeout(HANG_GUARD_S):
+    async with asyncio.timeout(GUARD_S):
         while not condition():  # noqa: ASYNC110 - looks from outside
             await asyncio.sleep(0)
 
@@ -217,8 +218,9 @@ async def test_a_call_that_would_wait_for_its_own_turn_raises_at_once(runtime):
     async def again():
         await runtime.mailboxes.run(runtime.actor, answer)
 
-    with pytest.raises(Invalid, match="wait for itself"):
-        await runtime.mailboxes.run(runtime.actor, again)
+    async with asyncio.timeout(GUARD_S):
+        with pytest.raises(Invalid, match="wait for itself"):
+            await runtime.mailboxes.run(runtime.actor, again)
     assert await runtime.mailboxes.run(runtime.actor, answer) == "done"
 
 
@@ -231,8 +233,9 @@ async def test_a_call_that_would_wait_for_its_own_turn_by_way_of_another_session
     async def back():
         await runtime.mailboxes.run(runtime.actor, answer)
 
-    with pytest.raises(Invalid, match="wait for itself"):
-        await runtime.mailboxes.run(runtime.actor, there)
+    async with asyncio.timeout(GUARD_S):
+        with pytest.raises(Invalid, match="wait for itself"):
+            await runtime.mailboxes.run(runtime.actor, there)
 
 
 async def test_a_task_that_was_begun_in_a_turn_may_call_when_the_turn_is_over(runtime):
@@ -451,8 +454,9 @@ async def test_a_turn_that_takes_over_thirty_seconds_is_cut_off_and_the_next_beg
     behind = runtime.start(answer)
     runtime.clock.age_offset_s += 31
     runtime.watch.look()
-    with pytest.raises(Transient, match="unknown"):
-        await stuck
+    async with asyncio.timeout(GUARD_S):
+        with pytest.raises(Transient, match="unknown"):
+            await stuck
     assert await behind == "done"
     assert held.cancelled
     assert runtime.recovered == [runtime.actor]

@@ -107,6 +107,63 @@ async def test_what_others_taught_memory_while_a_read_failed_is_not_shown_to_ano
         assert worker.actor().known is not None
 
 
+async def test_a_read_that_is_shared_outlives_the_reader_who_began_it(fleet):
+    gate = Gate()
+    async with fleet.worker() as worker:
+        await worker.say("0")
+        worker.forget()
+        await fleet.evict()
+        worker.table.before("GetItem", gate)
+        readers = [asyncio.create_task(worker.heard()) for _ in range(3)]
+        await gate.reached()
+        readers[0].cancel()
+        await asyncio.wait((readers[0],))
+        gate.opened.set()
+        assert await readers[1] == await readers[2] == ["0"]
+        assert not worker.actor().busy
+
+
+async def test_memory_gives_the_same_answer_again_and_another_one_when_something_has_changed(fleet):
+    async with fleet.worker() as worker:
+        await worker.say("0", "1")
+        first, again = await worker.session().context(), await worker.session().context()
+        assert again is first
+        assert [turn.content for turn in (await worker.session().context(turns=1)).turns] == ["1"]
+        assert len((await worker.session().context()).turns) == 2
+        await worker.say("2")
+        assert [turn.content for turn in (await worker.session().context()).turns] == ["0", "1", "2"]
+        await worker.session().update({"mood": "good"})
+        assert (await worker.session().context()).meta.attributes == {"mood": "good"}
+
+
+async def test_what_a_caller_does_to_an_answer_changes_nobody_else_s(fleet):
+    async with fleet.worker() as worker:
+        session = worker.session()
+        await session.append(role="user", content="0", attributes={"tags": ["a"]})
+        await session.update({"cart": {"volumes": [1]}})
+        for _ in range(3):
+            context = await session.context()
+            assert context.meta.attributes == {"cart": {"volumes": [1]}}
+            assert context.turns[0].attributes == {"tags": ["a"]}
+            context.meta.attributes["cart"]["volumes"].append(2)
+            context.turns[0].attributes["tags"].clear()
+
+
+async def test_an_answer_that_is_kept_shows_nothing_that_has_expired_since(fleet):
+    day_s = 86_400
+    async with fleet.worker(retention_days=1, window_age_s=1800) as worker:
+        await worker.say("0")
+        fleet.clock.wall_offset_s += day_s / 2
+        await worker.say("1")
+        forever = Consistency.EVENTUAL(10 * day_s)
+        before = await worker.session().context(consistency=forever)
+        assert [turn.content for turn in before.turns] == ["0", "1"]
+        fleet.clock.wall_offset_s += day_s / 2 + 10
+        after = await worker.session().context(consistency=forever)
+        assert (after.source, [turn.content for turn in after.turns]) == ("memory", ["1"])
+        assert after.version == before.version
+
+
 # Closing
 
 
