@@ -80,6 +80,7 @@ def test_what_is_throttled_is_tried_again_after_a_pause_and_what_is_unknown_is_n
 
 def test_a_server_without_an_answer_says_so():
     error = raised(unreachable("DynamoDB did not answer"))
+    assert error.codes == [3, 37, 54]
     assert error.response["Error"]["Code"] == "InternalServerErrorException"
     assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 500
     assert is_retryable(error)
