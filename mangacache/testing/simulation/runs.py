@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Final
 
+from mangacache.errors import Rejected, Transient
 from mangacache.model import Consistency
 from mangacache.tasks import TaskOwner
 from mangacache.testing.history import HistoryRecorder, check_history
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from mangacache.model import Version
     from mangacache.service import MangaCache
+    from mangacache.sessions import Session
     from mangacache.settings import Settings
     from mangacache.testing.history import Report
     from mangacache.testing.simulation.world import Worker
@@ -29,6 +31,17 @@ if TYPE_CHECKING:
 OPERATIONS: Final = 60
 _LEVELS: Final = (Consistency.STRONG, Consistency.LATEST, Consistency.SESSION, Consistency.EVENTUAL(2.0))
 _QUIET_S: Final = 0.5
+_TRIES: Final = 20
+_CROWD: Final[dict[str, Any]] = {
+    "workers": 2,
+    "clients": 12,
+    "sessions": 1,
+    "moves": 0.05,
+    "leaves": 0.4,
+    "rests": 0.0,
+    "settings": SETTINGS.replace(near_max_age_s=0.0),
+}
+"""Many at once in one session, of whom many leave."""
 _MOVED_S: Final = 5.0
 """Longer than it takes every worker to move on to another epoch: its read, the wait for those who may rely on the one
 before, and a second try."""
@@ -73,7 +86,14 @@ class Shape:
         return [f"s{number}" for number in range(self.sessions)]
 
     @classmethod
-    def of(cls, random: _random.Random, *, operations: int, kinds: Sequence[str] | None = None) -> Shape:
+    def of(
+        cls,
+        random: _random.Random,
+        *,
+        operations: int,
+        kinds: Sequence[str] | None = None,
+        crowded: bool = False,
+    ) -> Shape:
         """Return a shape at random: runs differ in kind, and not only in order."""
         settings = SETTINGS.replace(
             redis_policy=random.choice(("available", "available", "hold")),
@@ -93,7 +113,7 @@ class Shape:
         clients = random.randint(2, 6)
         rest_s = random.choice((0.0, 0.05, 0.6))
         span_s = 0.1 + operations / clients * (0.01 + rest_s / 3)
-        return cls(
+        shape = cls(
             workers=random.randint(2, 4),
             clients=clients,
             sessions=random.randint(1, 3),
@@ -109,6 +129,7 @@ class Shape:
             rest_s=rest_s,
             faults=tuple(planned(random, span_s=span_s, at_most=4, kinds=kinds)),
         )
+        return replace(shape, **_CROWD) if crowded else shape
 
 
 @dataclass
@@ -227,11 +248,16 @@ class Run:
             return  # what a killed worker owed is paid by nobody
         await world.clock.sleep(shape.settings.invalidation_deadline_s + _MOVED_S)
 
+        async def latest(session: Session) -> Version:
+            for _ in range(_TRIES):  # who asks Redis for the first time since may meet another primary, and wait
+                try:
+                    return (await session.context(turns=1, consistency=Consistency.LATEST)).version
+                except (Transient, Rejected):
+                    await world.clock.sleep(_QUIET_S)
+            return (await session.context(turns=1, consistency=Consistency.LATEST)).version
+
         async def versions(cache: MangaCache) -> list[Version]:
-            return [
-                (await cache.session(name).context(turns=1, consistency=Consistency.LATEST)).version
-                for name in shape.session_names
-            ]
+            return [await latest(cache.session(name)) for name in shape.session_names]
 
         for worker in world.workers:
             if worker.alive:
@@ -282,6 +308,7 @@ def run(
     *,
     operations: int = OPERATIONS,
     kinds: Sequence[str] | None = None,
+    crowded: bool = False,
     trace: bool = False,
     show: Callable[[str], None] | None = None,
 ) -> Result:
@@ -291,13 +318,16 @@ def run(
         seed: of everything.
         operations: of all clients together, calls made again apart.
         kinds: of faults, keys of `faults.KINDS`: only these; None: any. Without one nothing goes wrong.
+        crowded: have many clients in one session, of whom many leave before they are answered.
         trace: take down what happens.
         show: called with each line of the trace.
     """
     made: list[Run] = []
 
     async def story(world: World) -> Report:
-        made.append(Run(world, Shape.of(world.random_for("shape"), operations=operations, kinds=kinds)))
+        made.append(
+            Run(world, Shape.of(world.random_for("shape"), operations=operations, kinds=kinds, crowded=crowded))
+        )
         return await made[0].story()
 
     report, wrong = None, []

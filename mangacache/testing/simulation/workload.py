@@ -104,7 +104,7 @@ class Client:
                 call.done(context)
             return context.version
 
-        await self._patiently(name, f"context {level.name} {token or ''}", read, tries=3, leaves=self._leaves / 4)
+        await self._patiently(name, f"context {level.name} {token or ''}", read, tries=3, leaves=self._leaves / 2)
 
     async def _append(self, name: str) -> None:
         turn_id = self._chats.turn_id()
