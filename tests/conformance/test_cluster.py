@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -12,7 +13,7 @@ from clusters import clustered
 from fleet import fleet_on, table_in_memory
 from mangatest import HANG_GUARD_S
 
-from mangacache import Consistency, MangaCacheError, Settings
+from mangacache import Consistency, MangaCacheError, Settings, Version
 from mangacache.clock import SystemClock, system_random
 from mangacache.context.primaries import Primary
 from mangacache.redis import ClusterLink, FindingLink, LinkLost, Moved, Script, ScriptFailed, open_link
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from clusters import Cluster
+    from fleet import Fleet
 
     from mangacache.redis import Admission, Link, Server
 
@@ -77,6 +79,18 @@ async def until_done(act: Callable[[], Awaitable[Any]]) -> tuple[Any, float]:
                 return await act(), clock() - begun_s
             except (LinkLost, MangaCacheError):
                 await asyncio.sleep(0.01)
+
+
+def spread(cluster: Cluster, fleet: Fleet, name: str) -> list[str]:
+    """Return twelve sessions whose contexts are at all three primaries, four at each."""
+    found: dict[int, list[str]] = {}
+    numbers = itertools.count()
+    while sum(map(len, found.values())) < 12:
+        session_id = f"{name}-{next(numbers)}"
+        at = found.setdefault(cluster.primary_of(fleet.key(session_id)).port, [])
+        if len(at) < 4:
+            at.append(session_id)
+    return [session_id for at in found.values() for session_id in at]
 
 
 @pytest.fixture
@@ -173,7 +187,7 @@ async def test_a_dead_primarys_replica_takes_over_and_no_acknowledged_turn_is_lo
     async with fleet_on(await table_in_memory(), failing.ports[0]) as fleet:
         settings = {"redis_timeout_s": 2.0, "redis_policy": "available"}
         async with fleet.workers(2, **settings) as (one, two):
-            sessions = [f"{name}-{n}" for n in range(12)]
+            sessions = spread(failing, fleet, name)
             for worker in (one, two):
                 for session_id in sessions:
                     await worker.say(f"first {id(worker)}", session_id=session_id)
@@ -199,6 +213,21 @@ async def test_a_dead_primarys_replica_takes_over_and_no_acknowledged_turn_is_lo
             for session_id in sessions:
                 strong = await two.session(session_id).context(turns=32, consistency=Consistency.STRONG)
                 assert await one.heard(session_id) == [turn.content for turn in strong.turns]
+
+
+async def test_what_is_owed_is_paid_to_each_node_on_its_own_new_connection(cluster, name):
+    async with fleet_on(await table_in_memory(), cluster.ports[0]) as fleet, fleet.worker() as worker:
+        sessions = spread(cluster, fleet, name)
+        for session_id in sessions:
+            await worker.say("1", session_id=session_id)
+        debts = worker.tier._debts
+        for session_id in sessions:
+            debts._queue.owe(session_id, Version(1, 1, 1), now_s=fleet.clock.monotonic_s())
+        worker.link.drop()
+        for session_id in sessions:
+            assert not (await worker.latest(session_id)).degraded
+        assert worker.event("invalidated") == 12
+        assert len(debts) == 0
 
 
 # Whose slots they are, as the epoch item has it
