@@ -98,6 +98,7 @@ class Worker:
         self._main = self._started(self._run(opened), name=f"{self.name} runs").ended
         await asyncio.wait((opened, self._main), return_when=asyncio.FIRST_COMPLETED)
         if self._main.done():
+            self._stopping.set()
             self._main.result()
 
     async def _run(self, opened: asyncio.Future[None]) -> None:
