@@ -35,7 +35,7 @@ check: setup ## Lint, format and types
 faults: setup ## Break everything on real processes, long (FAULT_OPERATIONS, FAULT_SEEDS change how long)
 	@FAULT_OPERATIONS=$${FAULT_OPERATIONS:-50000} CALM_OPERATIONS=$${CALM_OPERATIONS:-300000} \
 	  FAULT_SEEDS=$${FAULT_SEEDS:-25} CANCELLED_CALLS=$${CANCELLED_CALLS:-100000} RATE_ARRIVALS=$${RATE_ARRIVALS:-1000000} \
-	  LOCK_ROUNDS=$${LOCK_ROUNDS:-10000} \
+	  LOCK_ROUNDS=$${LOCK_ROUNDS:-10000} LINK_CALLS=$${LINK_CALLS:-100000} \
 	  $(BIN)/python -m pytest -s tests/faults \
 	  tests/conformance/dax/test_equivalence.py $(ARGS)
 
