@@ -12,6 +12,7 @@ from dataclasses import dataclass
 RULES = "tests/conformance/contexts/test_rules.py"
 OUTAGES = "tests/conformance/contexts/test_outages.py"
 UNIT = "tests/unit/context"
+SEEDS = "tests/sim/test_focused.py"
 LOCKS = "tests/conformance/test_locks.py"
 FENCES = "tests/conformance/test_fences.py"
 FOLLOWING = "tests/unit/ephemeral/test_following.py"
@@ -881,5 +882,63 @@ MUTANTS = (
         'await self._step("tell the others", self._tell, until_s)\n'
         '            await self._step("finish the mailboxes", self._finish, until_s)',
         (SUPERVISOR, "in_order"),
+    ),
+    _mutant(
+        "S",
+        "a shared read that outlives its first caller",
+        "sessions/reading.py",
+        "        await asyncio.wait((task,))\n        if task.cancelled():",
+        "        await task\n        if task.cancelled():",
+        (SEEDS, "leave"),
+    ),
+    _mutant(
+        "S",
+        "the rest of the queue behind a message",
+        "sessions/mailbox.py",
+        "                if waiting and (ran >= _MESSAGES_A_SLICE",
+        "                if len(waiting) > 1:\n                    waiting.pop()\n"
+        "                if waiting and (ran >= _MESSAGES_A_SLICE",
+        (SEEDS, "leave"),
+    ),
+    _mutant(
+        "S",
+        "the stay of a caller who leaves until the outcome is known",
+        "sessions/mailbox.py",
+        "                await outlast(outcome)\n",
+        "                pass\n",
+        (SEEDS, "leave"),
+    ),
+    _mutant(
+        "S",
+        "the place of a reply whose caller has left",
+        "redis/pipeline.py",
+        "                outcome = sent.popleft()[0]\n                if not outcome.done():",
+        "                while len(sent) > 1 and sent[0][0].done():\n                    sent.popleft()\n"
+        "                outcome = sent.popleft()[0]\n                if not outcome.done():",
+        (SEEDS, "leave"),
+    ),
+    _mutant(
+        "S",
+        "the wait for those who may rely on the epoch before",
+        "context/knowledge.py",
+        "        self.waits_until_s = now_s if record.settled else now_s + PERIOD_S\n",
+        "        self.waits_until_s = now_s\n",
+        (SEEDS, "primaries"),
+    ),
+    _mutant(
+        "S",
+        "the look at which primary it is",
+        KEEPER,
+        "        if known is not None and primary.is_in(known.identity):\n            return known.epoch\n        for",
+        "        if known is not None and known.identity:\n            return known.epoch\n        for",
+        (SEEDS, "primaries"),
+    ),
+    _mutant(
+        "S",
+        "the queue of invalidations",
+        CACHE,
+        "        self._debts.owe(session_id, version)\n",
+        "        pass\n",
+        (SEEDS, "cut"),
     ),
 )

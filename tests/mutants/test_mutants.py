@@ -41,7 +41,7 @@ def test_no_two_mutants_are_the_same():
 
 
 def test_each_rule_has_mutants():
-    rules = {f"R{number}" for number in range(1, 12)} | {"4", "L", "E", "D", "A"}
+    rules = {f"R{number}" for number in range(1, 12)} | {"4", "L", "E", "D", "A", "S"}
     assert {mutant.rule for mutant in MUTANTS} == rules
 
 
