@@ -339,6 +339,7 @@ class Fleet:
                 "redis_endpoint": f"redis://127.0.0.1:{port or self.port or 1}",
                 "key_prefix": self.prefix,
                 "redis_timeout_s": 5.0,  # a machine that is busy with other tests is no outage
+                "loop_lag_limit_s": 60.0,  # and no overload
                 **changes,
             }
         )

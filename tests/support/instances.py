@@ -97,6 +97,7 @@ class Instances:
             redis_timeout_s=PATIENT_S,
             connect_timeout_s=PATIENT_S,
             retry_base_s=0.001,
+            loop_lag_limit_s=60.0,
         )
 
     async def _create(self) -> None:
