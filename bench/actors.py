@@ -17,10 +17,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from _common import BENCH, environment, median, options, paired_ratios, print_table, run, warn_if_busy, write_json
+from _common import BENCH, environment, median, options, paired_ratios, print_table, warn_if_busy
+from _main import report
 from _processes import ClientFailed, client_process
-
-from mangacache.errors import MangaCacheError
 
 if TYPE_CHECKING:
     import argparse
@@ -92,17 +91,7 @@ def main() -> int:
     )
     parser.add_argument("--part", choices=("actors", "load"), action="append", help="only this part; repeatable")
     given = parser.parse_args()
-    try:
-        figures = run(_bench(given, Plan.of(given)), loop=given.loop)
-    except (MangaCacheError, ClientFailed) as error:
-        print(f"actors.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("actors.py: interrupted", file=sys.stderr)
-        return 130
-    _print(figures)
-    write_json(given.json, figures)
-    return 0
+    return report(_bench(given, Plan.of(given)), given, show=_print)
 
 
 async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:
@@ -167,9 +156,9 @@ async def _calls(
     ours, theirs = [], {name: [] for name in peers}
     for number in range(plan.rounds):
         ours.append(await client.ask("calls", seconds=plan.round_s))
-        for name, measure in peers.items():
+        for name, peer in peers.items():
             if name == "task_queue" or number == 0:  # the others are no match, and slow to set up
-                theirs[name].append(await measure())
+                theirs[name].append(await peer())
     return ours, theirs
 
 

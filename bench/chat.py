@@ -26,14 +26,13 @@ from _common import (
     options,
     paired_ratios,
     print_table,
-    run,
     warn_if_busy,
-    write_json,
 )
-from _processes import ClientFailed, ClientProcess, client_process
+from _main import report
+from _processes import ClientProcess, client_process
 from _servers import CpuMeter, RedisMeter, open_servers
 
-from mangacache import MangaCacheError, Settings
+from mangacache import Settings
 from mangacache.replay import SAMPLE, read_conversations
 
 if TYPE_CHECKING:
@@ -160,20 +159,14 @@ def main() -> int:
     parser.add_argument("--tuned-baseline", action="store_true", help="give the baseline our AWS client's options")
     parser.add_argument("--profile", action="store_true", help="say where our CPU goes, in a round of its own")
     given = parser.parse_args()
-    try:
-        figures = run(_bench(given, Plan.of(given)), loop=given.loop)
-    except (MangaCacheError, ClientFailed) as error:
-        print(f"chat.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("chat.py: interrupted", file=sys.stderr)
-        return 130
-    _print(figures)
-    write_json(given.json, figures)
-    wrong = sum(figures[name]["wrong_reads"] for name in PEERS)
+    return report(_bench(given, Plan.of(given)), given, show=_print, wrong=_wrong)
+
+
+def _wrong(figures: dict[str, Any]) -> int:
+    wrong: int = sum(figures[name]["wrong_reads"] for name in PEERS)
     if wrong:
         print(f"\n{wrong} contexts were not what had been said: the figures are worth nothing.", file=sys.stderr)
-    return 1 if wrong else 0
+    return wrong
 
 
 async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:

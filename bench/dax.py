@@ -21,14 +21,12 @@ from _common import (
     options,
     paired_ratios,
     print_table,
-    run,
     warn_if_busy,
-    write_json,
 )
-from _processes import ClientFailed, ClientProcess, client_process
+from _main import report
+from _processes import ClientProcess, client_process
 from _servers import open_servers
 
-from mangacache.errors import MangaCacheError
 from mangacache.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,17 +61,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each (7 and 41; with --quick 2 and 11)")
     parser.add_argument("--round-s", type=float, metavar="S", help="seconds a round (0.5; with --quick 0.15)")
     given = parser.parse_args()
-    try:
-        figures = run(_bench(given, Plan.of(given)), loop=given.loop)
-    except (MangaCacheError, ClientFailed) as error:
-        print(f"dax.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("dax.py: interrupted", file=sys.stderr)
-        return 130
-    _print(figures)
-    write_json(given.json, figures)
-    return 0
+    return report(_bench(given, Plan.of(given)), given, show=_print)
 
 
 async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:

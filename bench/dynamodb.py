@@ -23,14 +23,11 @@ from _common import (
     median,
     options,
     print_table,
-    run,
     warn_if_busy,
-    write_json,
 )
-from _processes import ClientFailed, ClientProcess, client_process
+from _main import report
+from _processes import ClientProcess, client_process
 from _servers import open_servers, process_cpu_s
-
-from mangacache.errors import MangaCacheError
 
 if TYPE_CHECKING:
     import argparse
@@ -79,17 +76,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (7; with --quick 3)")
     parser.add_argument("--round-s", type=float, metavar="S", help="seconds a round (2; with --quick 0.4)")
     given = parser.parse_args()
-    try:
-        figures = run(_bench(given, Plan.of(given)), loop=given.loop)
-    except (MangaCacheError, ClientFailed) as error:
-        print(f"dynamodb.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("dynamodb.py: interrupted", file=sys.stderr)
-        return 130
-    _print(figures)
-    write_json(given.json, figures)
-    return 0
+    return report(_bench(given, Plan.of(given)), given, show=_print)
 
 
 async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:

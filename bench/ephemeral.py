@@ -25,16 +25,14 @@ from _common import (
     paired_ratios,
     percentile,
     print_table,
-    run,
     warn_if_busy,
-    write_json,
 )
-from _processes import ClientFailed, client_process
+from _main import report
+from _processes import client_process
 from _servers import RedisMeter, open_servers
 from redis.asyncio import Redis
 
 from mangacache.ephemeral import scripts
-from mangacache.errors import MangaCacheError
 from mangacache.redis import Script
 
 if TYPE_CHECKING:
@@ -117,17 +115,7 @@ def main() -> int:
     parser.add_argument("--customers", type=int, metavar="N", help="presence at scale (100,000; with --quick 5,000)")
     parser.add_argument("--events", type=int, metavar="N", help="trending at scale (1,000,000; with --quick 5,000)")
     given = parser.parse_args()
-    try:
-        figures = run(_bench(given, Plan.of(given)), loop=given.loop)
-    except (MangaCacheError, ClientFailed) as error:
-        print(f"ephemeral.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("ephemeral.py: interrupted", file=sys.stderr)
-        return 130
-    _print(figures)
-    write_json(given.json, figures)
-    return 0
+    return report(_bench(given, Plan.of(given)), given, show=_print)
 
 
 async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:

@@ -21,15 +21,13 @@ from _common import (
     median,
     options,
     print_table,
-    run,
     warn_if_busy,
-    write_json,
 )
+from _main import report
 from _servers import open_servers
 
 from mangacache import Settings
 from mangacache.clock import SystemClock
-from mangacache.errors import MangaCacheError
 from mangacache.redis import Dialer
 from mangacache.redis.pipeline import WATCH, PipelinedLine, heard
 
@@ -138,14 +136,7 @@ class Worker:
 def main() -> int:
     """Measure, print, write."""
     given = options(str(__doc__).split("\n", maxsplit=1)[0]).parse_args()
-    try:
-        figures = run(_bench(given, Plan.of(given)), loop=given.loop)
-    except MangaCacheError as error:
-        print(f"invalidation.py: {error}", file=sys.stderr)
-        return 2
-    _print(figures)
-    write_json(given.json, figures)
-    return 0
+    return report(_bench(given, Plan.of(given)), given, show=_print)
 
 
 async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:

@@ -26,16 +26,13 @@ from _common import (
     options,
     paired_ratios,
     print_table,
-    run,
     warn_if_busy,
-    write_json,
 )
+from _main import report
 from _processes import ClientFailed, ClientProcess, client_process
 from _redis_client import ARGUMENTS
 from _redis_commands import COMMANDS, SIDES, TASKS
 from _servers import open_servers
-
-from mangacache.errors import MangaCacheError
 
 if TYPE_CHECKING:
     import argparse
@@ -75,17 +72,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (5; with --quick 3)")
     parser.add_argument("--round-s", type=float, metavar="S", help="seconds a round (1; with --quick 0.2)")
     given = parser.parse_args()
-    try:
-        figures = run(_bench(given, Plan.of(given)), loop=given.loop)
-    except (MangaCacheError, ClientFailed) as error:
-        print(f"redis_link.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("redis_link.py: interrupted", file=sys.stderr)
-        return 130
-    _print(figures)
-    write_json(given.json, figures)
-    return 0
+    return report(_bench(given, Plan.of(given)), given, show=_print)
 
 
 async def _bench(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:
