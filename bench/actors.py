@@ -59,14 +59,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         if given.quick:
             return cls(
                 sizes=(1_000, 5_000),
-                peer_actors=1_000,
+                peer_actors=500,
                 rounds=given.rounds or 1,
                 round_s=0.3,
                 hot_reads=2_000,
-                open_sessions=500,
+                open_sessions=200,
                 rates=(50,),
                 load_s=1.0,
-                in_flight=100,
+                in_flight=50,
             )
         return cls(
             sizes=(50_000, 200_000, 1_000_000),

@@ -184,3 +184,23 @@ async def test_the_lock_bench_hands_locks_on_beside_redis_py(tmp_path):
         for side in ("ours", "redis_py"):
             assert figures[waiting][side]["holds"] > 0
             assert figures[waiting][side]["hand_over_ms"]["p50"] > 0
+
+
+async def test_the_actors_bench_measures_actors_beside_their_peers_and_loses_no_acknowledged_write(tmp_path):
+    out = tmp_path / "actors.json"
+    status, printed, said = await _run("actors.py", "--quick", "--json", str(out))
+    assert status == 0, said
+    assert "task_queue" in printed
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert 0 < figures["idle_bytes"] <= 200
+    for key in ("resident_mib_1m", "turns_per_s", "calls_ratio_to_task_queue", "tick_ms_1m"):
+        assert figures[key] > 0
+    assert figures["hot_read_us"]["p99"] >= figures["hot_read_us"]["p50"] > 0
+    assert figures["loop_lag_ms"]["p999"] >= figures["loop_lag_ms"]["p50"] >= 0
+    assert figures["gc_pause_ms_max"] >= 0
+    assert figures["peers"]["task_queue"]["idle_bytes"] > figures["idle_bytes"]
+    assert "xoscar" in figures["peers"] or "xoscar" in figures["left_out"][0]
+    assert figures["steady"]["50"]["failed"] == {}
+    shutdown = figures["shutdown"]
+    assert shutdown["acknowledged_lost"] == 0
+    assert sum(shutdown["answers"].values()) == shutdown["in_flight"]
