@@ -16,7 +16,7 @@ from mangacache.errors import Closed, Rejected
 if TYPE_CHECKING:
     from mangacache.clock import Clock
 
-LEAST: Final = 64
+LEAST: Final = 256
 """The window never shrinks below it: so many calls are no overload, however slow the machine."""
 _SHRINK: Final = 0.5
 _GROW: Final = 1 / 4
@@ -53,6 +53,13 @@ class Intake:
     def enter(self) -> bool:
         """Let a call in, unless the window is full."""
         if self.inside >= self.window or self._waiting:
+            return False
+        self.inside += 1
+        return True
+
+    def enter_to_read(self) -> bool:
+        """Let a read in, unless the limit is reached: readers of one session share one read, however many they are."""
+        if self.inside >= self.limit:
             return False
         self.inside += 1
         return True

@@ -130,7 +130,7 @@ class Reads:
         actor = self._residents.actor(session_id)
         if actor.known is not None and is_anothers(actor.known.meta, customer_id, self._clock.time_s()):
             consistency = Consistency.LATEST  # it may have been deleted and begun again by this customer
-        if not self._intake.enter():
+        if not self._intake.enter_to_read():
             if not waits:
                 raise self._intake.refusal()
             wait_s = self._wait_s if deadline_s is None else deadline_s

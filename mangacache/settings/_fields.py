@@ -323,8 +323,8 @@ class Fields:
         span=(0.01, 3600),
     )
     loop_lag_limit_s: float = setting(
-        0.25,
-        "How late the event loop may run before the process lets fewer calls in, down to 64 at once.",
+        1.0,
+        "How late the event loop may run before the process lets fewer writes in, down to 256 at once.",
         breaks="Too short: a busy moment has calls rejected; too long: in an overload every call is slow.",
         unit="seconds",
         span=(0.001, 60),

@@ -63,7 +63,7 @@ EXPECTED_DEFAULTS = {
     "message_deadline_s": 30.0,
     "turn_slow_s": 5.0,
     "turn_limit_s": 30.0,
-    "loop_lag_limit_s": 0.25,
+    "loop_lag_limit_s": 1.0,
     "idle_s": 900,
     "touch_every_s": 300,
     "window_age_s": 1800,

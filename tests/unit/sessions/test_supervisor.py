@@ -80,6 +80,14 @@ def test_a_lag_that_nobody_s_calls_have_made_refuses_nobody():
     assert [intake.enter() for _ in range(LEAST)] == [True] * LEAST
 
 
+def test_readers_are_bounded_by_the_limit_alone():
+    intake = Intake(1_000, clock=TurnedClock())
+    intake.inside = 900
+    _lagging(intake, ticks=50)
+    assert not intake.enter()
+    assert [intake.enter_to_read() for _ in range(101)] == [True] * 100 + [False]
+
+
 def test_who_is_refused_hears_when_those_before_him_will_have_left():
     intake = Intake(100, clock=TurnedClock())
     for _ in range(20):
