@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from mangacache.store.transport import Transport
     from mangacache.telemetry import Telemetry
 
-RULES: Final = BreakerRules(failures=3, share=0.2, window_s=10.0, open_s=0.5, open_cap_s=5.0, probe_s=5.0)
-"""A time-out opens at once: it has cost one caller its time, and the next one need not pay it again. To go by DAX for
-half a second costs nobody anything."""
+RULES: Final = BreakerRules(failures=3, share=0.0, window_s=10.0, open_s=0.5, open_cap_s=5.0, probe_s=5.0)
+"""A time-out opens at once, however many calls went well before it: it has cost one caller its time, and the next one
+need not pay it again. To go by DAX for half a second costs nobody anything."""
 
 _STALL_WEIGHT: Final = 3
 _READS: Final = frozenset({"BatchGetItem", "GetItem", "Query"})

@@ -108,6 +108,14 @@ async def test_what_took_its_whole_time_is_not_sent_again_and_nobody_waits_after
     assert telemetry.value("mangacache_dax_up") == 0
 
 
+async def test_a_time_out_opens_it_however_many_calls_went_well_just_before(door, dax):
+    for _ in range(1000):
+        assert await door.ask("GetItem", {}) is not None
+    dax.failures = [Stalled("nothing within 0.5 s")]
+    assert await door.ask("GetItem", {}) is None
+    assert not door.ready()
+
+
 @pytest.mark.parametrize("error", [Rejected("full"), Closed("gone")])
 async def test_too_many_calls_under_way_say_nothing_of_dax(door, dax, error, telemetry):
     dax.always = error
