@@ -166,8 +166,9 @@ class Threads:
                 continue
             if job is None:
                 return
+            # In this order: who leaves meanwhile is seen here, or sees that it has begun, and counts an orphan.
+            job.begun_s = self._clock.monotonic_s()
             if not job.left:
-                job.begun_s = self._clock.monotonic_s()
                 try:
                     job.result = job.call()
                 except BaseException as error:  # noqa: BLE001 - handed to whoever waits, whatever it is

@@ -137,6 +137,31 @@ async def test_a_caller_who_leaves_leaves_a_counted_orphan_and_its_thread_goes_o
     await threads.close()
 
 
+async def test_a_caller_who_leaves_in_the_very_moment_his_call_begins_leaves_no_uncounted_orphan(make, gates):
+    clock, began, go = SystemClock(), threading.Event(), threading.Event()
+    loops_own = threading.get_ident()
+
+    class Slow(SystemClock):
+        def monotonic_s(self):
+            if threading.get_ident() != loops_own:
+                began.set()
+                assert go.wait(HANG_GUARD_S)
+            return clock.monotonic_s()
+
+    threads = make(1, clock=Slow())
+    gates.go.set()
+    call = asyncio.ensure_future(threads.run(gates.call))
+    assert await asyncio.to_thread(began.wait, HANG_GUARD_S)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    orphans = threads.orphans
+    go.set()
+    await threads.close()
+    assert (orphans, gates.made) in {(0, 0), (1, 1)}
+    assert threads.orphans == 0
+
+
 async def test_a_call_whose_caller_left_before_it_began_is_not_made(make, gates):
     threads = make(1)
     first = asyncio.ensure_future(threads.run(gates.call))
