@@ -95,8 +95,16 @@ class DaxTransport:
         return task.result()
 
     async def _make_client(self) -> Any:
-        self._client = await self._threads.run(self._connect, patient=True)
+        self._client = await self._threads.run(self._connected_in_time, patient=True)
         return self._client
+
+    def _connected_in_time(self) -> Any:
+        """Make the client, in a thread; one that is there only after the end is closed again: it has threads too."""
+        client = self._connect()
+        if self._closed:
+            client.close()
+            raise Closed("this way to DAX was closed while its client was made")
+        return client
 
     async def close(self) -> None:
         """Let calls that run end, and then the client's own threads; nobody is kept waiting for long."""
