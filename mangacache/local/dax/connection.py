@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self._full = False
         self._held = False
-        self._stalls = 0
+        self._stall: asyncio.Task[None] | None = None
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -84,6 +84,7 @@ class Connection(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         if self._reader.buffered and not self._busy:
             self._server.cut_off += 1
+        self._end_stall()
         self._server.closed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -99,19 +100,23 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`: a reader that is slow."""
         self._full = True
-        self._stalls += 1
-        self._server.tasks.start(self._watch(self._stalls), name="end a DAX connection that takes nothing")
+        self._stall = self._server.tasks.start(self._watch(), name="end a DAX connection that takes nothing")
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol`."""
         self._full = False
-        self._stalls += 1
+        self._end_stall()
         self._advance()
 
-    async def _watch(self, stall: int) -> None:
+    async def _watch(self) -> None:
         await self._server.clock.sleep(STALLED_S)
-        if self._stalls == stall:
-            self.abort(f"it has taken nothing for {STALLED_S:.0f} s")
+        self.abort(f"it has taken nothing for {STALLED_S:.0f} s")
+
+    def _end_stall(self) -> None:
+        """Watch no more: else each large reply would leave a task behind for a minute."""
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     # Requests
 

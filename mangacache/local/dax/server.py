@@ -67,17 +67,18 @@ class NodeServer:
         Raises:
             Invalid: the port is taken, or the address is not this machine's.
         """
+        was_alive, self.node.alive = self.node.alive, True  # before the first connection is there, which asks
         try:
             self._listening = await self.loop.create_server(
                 lambda: Connection(self), self._host, self.port, ssl=self._tls
             )
         except (OSError, OverflowError) as error:
+            self.node.alive = was_alive
             raise Invalid(
                 f"port {self.port} at {self._host} cannot be used for node {self.node.number} of the DAX emulator "
                 f"({error}): end what listens there, or choose another port"
             ) from error
         self.port = self._listening.sockets[0].getsockname()[1]
-        self.node.alive = True
 
     async def stop(self) -> None:
         """Listen no more and end every connection."""
@@ -113,8 +114,11 @@ class NodeServer:
         return self._emulator.upstream
 
     def opened(self, connection: Connection) -> None:
-        """Take in a connection, unless there are too many."""
+        """Take in a connection, unless there are too many, or the node died while it was being opened."""
         self._connections.add(connection)
+        if not self.node.alive:
+            connection.abort()
+            return
         limit = self._emulator.options.max_connections
         if len(self._connections) > limit:
             connection.abort(f"there are {limit} connections to this node already")

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from daxes import MovableClock, Wire, direct_client, emulated, node_client, real_client, refused
 
 from mangacache.errors import Invalid
+from mangacache.local.dax.connection import Connection
 from mangacache.local.dax.control import fetch_status
 from mangacache.local.process import free_port
 
@@ -206,8 +207,41 @@ def test_healing_brings_back_the_nodes_the_replies_and_the_lag(opened):
         assert [node["alive"] for node in status["nodes"]] == [True, True]
         assert status["replication_lag_s"] == 3.0
         key = wire.key()
-        wire.put(key)
-        assert wire.get(key, ConsistentRead=True) == key
+        for endpoint in wire.emulator.endpoints:  # the routed client may hold a connection that died with the node
+            with node_client(endpoint) as node:
+                wire.put(key, by=node)
+                assert wire.get(key, by=node) == key
+
+
+class Accepted:
+    """A connection that the system has taken in, and the event loop comes to know."""
+
+    aborted = False
+
+    def set_write_buffer_limits(self, high):
+        assert high > 0
+
+    def is_closing(self):
+        return self.aborted
+
+    def abort(self):
+        self.aborted = True
+
+
+def test_a_connection_that_was_being_opened_when_its_node_died_is_not_served_by_the_dead(opened):
+    with opened(nodes=2) as wire:
+        server, emulator = wire.emulator._emulator.servers[1], wire.emulator
+
+        def arriving():
+            transport = Accepted()
+            Connection(server).connection_made(transport)
+            return transport.aborted
+
+        assert not emulator._call(arriving)
+        emulator.kill(1)
+        assert emulator._call(arriving)
+        emulator.restart(1)
+        assert not emulator._call(arriving)
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,7 @@ def test_a_reader_that_takes_nothing_is_waited_for_within_bounds_and_holds_nobod
             assert data
             taken += len(data)
     assert as_well_as_ever(wire)
+    until(lambda: not wire.emulator._emulator.tasks, "for nobody to look after it any more")
 
 
 def test_a_reader_that_has_taken_nothing_for_a_minute_is_given_up(dynoxide):
