@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mangacache.testing.dax.errors import no_route
 from mangacache.testing.dax.node import Node
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from mangacache.testing.dax.options import DaxOptions
     from mangacache.testing.dax.tables import ItemKey
     from mangacache.testing.dynamodb.values import Item
+
+
+MOST_COPIES: Final = 100_000
+"""Changes that may be on their way; with more, the oldest arrive before their time."""
 
 
 class _Copy(NamedTuple):
@@ -38,7 +42,8 @@ class Cluster:
         nodes: all of them, dead ones too.
         leader: the node that takes writes.
         replication_lag_s: how long a change takes to the other nodes; may be changed at any time, and then holds for
-            what is on its way as well. Changes arrive in the order in which they were made.
+            what is on its way as well. Changes arrive in the order in which they were made, and before their time
+            where more than `MOST_COPIES` are on their way: a lag without end is not memory without end.
     """
 
     def __init__(self, options: DaxOptions, *, clock: Clock, random: Random) -> None:
@@ -128,7 +133,7 @@ class Cluster:
 
         def change(reached: Node, now_s: float) -> None:
             if not self._options.overtaken_fills:
-                reached.written[key] = tick
+                reached.note_write(key, tick)
             if item is None:
                 reached.items.forget(key)
             else:
@@ -147,6 +152,8 @@ class Cluster:
     def settle(self) -> None:
         """Let the nodes take in what has reached them by now."""
         now_s = self._clock.monotonic_s()
-        while self._copies and self._copies[0].sent_s + self.replication_lag_s <= now_s:
+        while self._copies and (
+            self._copies[0].sent_s + self.replication_lag_s <= now_s or len(self._copies) > MOST_COPIES
+        ):
             copy = self._copies.popleft()
             copy.change(copy.target, now_s)

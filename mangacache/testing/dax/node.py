@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 ENTRY_OVERHEAD_BYTES: Final = 64
 """What an entry counts for beside its key and value, so that a cache of negative entries is bounded too."""
 
+MOST_WRITTEN: Final = 100_000
+
 
 class Node:
     """One node: two caches that know nothing of each other.
@@ -30,7 +32,8 @@ class Node:
         alive: whether it answers.
         life: how often it has died; what was begun in an earlier life never ends.
         died_s: the monotonic second of its last death.
-        written: when the last write of each key reached it, in ticks; kept where overtaken fills are dropped.
+        written: when the last write of each key reached it, in ticks; kept where overtaken fills are dropped, of the
+            last `MOST_WRITTEN` keys: no read is so long under way that more are written meanwhile.
     """
 
     def __init__(self, number: int, options: DaxOptions) -> None:
@@ -41,6 +44,13 @@ class Node:
         self.life = 0
         self.died_s = 0.0
         self.written: dict[ItemKey, int] = {}
+
+    def note_write(self, key: ItemKey, tick: int) -> None:
+        """Remember when a write reached this node, the latest last."""
+        self.written.pop(key, None)
+        self.written[key] = tick
+        if len(self.written) > MOST_WRITTEN:
+            del self.written[next(iter(self.written))]
 
     def store_item(self, key: ItemKey, item: Item | None, now_s: float) -> None:
         """Store an item, or with None that there is none."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mangacache.testing.dax.tables import Tables
     from mangacache.testing.dynamodb.values import Item
 
+MOST_UNREAD: Final = 10_000
+"""Transactions that may wait to be read back; with more, the oldest are read before the lag is over."""
 _REPEATS: Final = 8
 """How often what a batch left undone is sent again on the wire: the real client cannot name it to its caller, as it
 forgets the keys of puts that come back."""
@@ -116,7 +118,10 @@ class Writes:
         With no lag that is before the transaction's reply, else before the first request after the lag. Items that
         cannot be read are forgotten.
         """
-        while self._unread and self._unread[0][0] + self._cluster.replication_lag_s <= self._clock.monotonic_s():
+        while self._unread and (
+            self._unread[0][0] + self._cluster.replication_lag_s <= self._clock.monotonic_s()
+            or len(self._unread) > MOST_UNREAD
+        ):
             _, keys = self._unread.popleft()
             places = [self._tables.key_of(table, key) for table, key in keys]
             gets = [{"Get": {"TableName": table, "Key": key}} for table, key in keys]

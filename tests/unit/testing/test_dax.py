@@ -17,6 +17,9 @@ from mangacache.clock import SystemClock
 from mangacache.errors import Invalid
 from mangacache.testing import MemoryDax, MemoryDynamoDB
 from mangacache.testing.dax import DaxOptions, errors
+from mangacache.testing.dax import cluster as cluster_module
+from mangacache.testing.dax import node as node_module
+from mangacache.testing.dax import writing as writing_module
 from mangacache.testing.dax.cluster import Cluster
 from mangacache.testing.dax.requests import of_whole_attributes
 from mangacache.testing.dax.serving import Serving
@@ -679,6 +682,35 @@ async def test_a_lag_that_is_changed_holds_for_what_is_on_its_way_and_changes_ke
     assert (await world.get(client=replica))["a"] == text("2")
     world.dax.replication_lag_s = 0
     assert (await world.get(client=replica))["a"] == text("3")
+
+
+async def test_a_lag_without_end_keeps_so_many_changes_and_no_more(monkeypatch):
+    monkeypatch.setattr(cluster_module, "MOST_COPIES", 10)
+    world = World(nodes=2, replication_lag_s=math.inf)
+    for number in range(25):
+        await world.put(str(number))
+    assert len(world.dax._cluster._copies) == 10
+    replica = world.dax.client(node=1)
+    for number in range(15):
+        assert await world.get(str(number), client=replica) is not None
+    assert world.asked("GetItem") == 0, "the oldest have arrived"
+
+
+async def test_transactions_that_wait_for_a_lag_without_end_are_so_many_and_no_more(monkeypatch):
+    monkeypatch.setattr(writing_module, "MOST_UNREAD", 3)
+    world = World(replication_lag_s=math.inf)
+    for number in range(8):
+        await world.client.transact_write_items(**transaction(str(number), "x"))
+    assert world.asked("TransactGetItems") == 5
+
+
+async def test_of_writes_that_overtake_reads_so_many_are_remembered_and_no_more(monkeypatch):
+    monkeypatch.setattr(node_module, "MOST_WRITTEN", 3)
+    world = World(overtaken_fills=False)
+    for number in (1, 2, 3, 1, 4):
+        await world.put(str(number))
+    (node,) = world.dax._cluster.nodes
+    assert [key.key[-1] for key in node.written] == ["3", "1", "4"]
 
 
 async def test_what_a_miss_read_reaches_the_other_nodes_too():
