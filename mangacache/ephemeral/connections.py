@@ -29,6 +29,8 @@ MOST_OF_A_SESSION: Final = 256
 MOST_OF_A_CUSTOMER: Final = 1024
 _LISTINGS: Final = 8
 """How often in its life a connection's entries are refreshed: a lost list is whole again after an eighth of that."""
+_ON_ITS_WAY_MS: Final = 60_000
+"""For so long an entry stays that has nothing behind it: its mapping is made at the same time, by another node."""
 _SERVICE: Final = "connections"
 _TOKEN_DIGITS: Final = 16
 
@@ -90,7 +92,7 @@ class Connections:
         arguments = [token, session_id, customer_id or "", endpoint or "", self._ttl_ms]
         put = self._run(scripts.CONNECTION_PUT, self._key(connection_id), arguments)
         before, *_ = await together(put, *self._enter(entry, session_id, customer_id))
-        if before is not None:
+        if before is not None and before[0].decode() != token:  # else it was put twice, since the reply was lost
             await self._forget(connection_id, before)
 
     async def get(self, connection_id: str) -> Connection | None:
@@ -172,14 +174,14 @@ class Connections:
     # The lists
 
     async def _listed(self, key: str) -> list[Connection]:
-        """Return what the entries of a list stand for, and take those out that stand for nothing any more."""
+        """Return what the entries of a list stand for, and take those out that have stood for nothing for a while."""
         entries: list[bytes] = await self._run(scripts.CONNECTIONS_LIST, key, ["read", self._list_ms, 0])
         parts = [entry.decode().split(" ", 1) for entry in entries]
         found = await together(*(self._get(connection_id, ttl_ms=0) for _, connection_id in parts))
         there = [each is not None and each[1] == token for each, (token, _) in zip(found, parts, strict=True)]
         gone = [entry for entry, is_there in zip(entries, there, strict=True) if not is_there]
         if gone:
-            await self._run(scripts.CONNECTIONS_LIST, key, ["remove", self._list_ms, 0, *gone])
+            await self._run(scripts.CONNECTIONS_LIST, key, ["prune", self._list_ms, _ON_ITS_WAY_MS, *gone])
         return [each[0] for each, is_there in zip(found, there, strict=True) if each is not None and is_there]
 
     def _enter(self, entry: str, session_id: str, customer_id: str | None) -> list[Any]:

@@ -176,7 +176,7 @@ class RateLimits:
 
     def _key(self, customer_id: str, limit: Limit) -> str:
         """Return the window's key: a limit that has been changed is another window."""
-        return self._asker.key("rate", customer_id, f":{limit.name}:{limit.count}/{limit.window_s:g}")
+        return self._asker.key("rate", customer_id, f":{limit.name}:{limit.count}/{limit.window_s:.12g}")
 
 
 def arguments(limit: Limit, cost: int, *, record: bool) -> Sequence[Any]:

@@ -266,6 +266,7 @@ def connection_step(draw: random.Random) -> tuple[Any, str, list[Any]]:
             (scripts.CONNECTION_DROP, connection, [draw.choice(["", session])]),
             (scripts.CONNECTIONS_LIST, session, ["enter", 1500, 3, *entries]),
             (scripts.CONNECTIONS_LIST, session, ["remove", 1500, 3, *entries]),
+            (scripts.CONNECTIONS_LIST, session, ["prune", 1500, 200, *entries]),
             (scripts.CONNECTIONS_LIST, session, ["read", 1500, 0]),
         ]
     )

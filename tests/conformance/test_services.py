@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from fleet import until
 from servicehosts import HandClock
 from services import Host, Services, on_cluster, on_port
 
@@ -115,10 +116,48 @@ async def test_an_entry_of_an_old_mapping_does_not_name_the_connection_twice(ser
     await found.connect("x", "s")
     key = services.asker.key("session_conn", "s")
     await services.asker.run("connections", scripts.CONNECTIONS_LIST, key, ["enter", 60_000, 9, "left-behind x"])
-    for entries in (2, 1):
-        listed = await services.asker.run("connections", scripts.CONNECTIONS_LIST, key, ["read", 60_000, 0])
-        assert len(listed) == entries
-        assert [connection.id for connection in await found.of_session("s")] == ["x"]
+    assert [connection.id for connection in await found.of_session("s")] == ["x"]
+
+
+async def test_an_entry_with_nothing_behind_it_leaves_its_list_after_a_while():
+    host, clock = Host(), HandClock()
+    async with host.services(clock) as services:
+        found = services.connections
+        await found.connect("gone", "s")
+        await found.connect("there", "s")
+        host.delete(services.asker.key("conn", "gone"))
+        key = services.asker.key("session_conn", "s")
+        for passed_s, entries in ((59, 2), (1, 2), (0, 1)):
+            clock.pass_s(passed_s)
+            listed = await services.asker.run("connections", scripts.CONNECTIONS_LIST, key, ["read", 7_200_000, 0])
+            assert len(listed) == entries
+            assert ids(await found.of_session("s")) == {"there"}
+
+
+async def test_a_list_that_is_read_before_its_connection_is_there_names_it_afterwards():
+    """In a cluster the two are at different nodes, and either may be the slower one."""
+    host = Host()
+    async with host.services() as one, host.services() as two:
+        one.link.faults.delay(script="connection_put")
+        connecting = asyncio.create_task(one.connections.connect("x", "s", customer_id="c"))
+        await until(lambda: one.link.faults.held and host.double.calls["connections_list"] == 2, "it is entered")
+        assert await two.connections.of_session("s") == await two.connections.of_customer("c") == ()
+        one.link.faults.deliver()
+        await connecting
+        assert ids(await two.connections.of_session("s")) == ids(await two.connections.of_customer("c")) == {"x"}
+
+
+async def test_a_connection_that_is_put_twice_since_the_reply_was_lost_keeps_its_entries():
+    host = Host()
+    async with host.services() as services:
+        found, faults = services.connections, services.link.faults
+        faults.lose_replies(script="connection_put")
+        connecting = asyncio.create_task(found.connect("x", "s", customer_id="c"))
+        await until(lambda: host.double.calls["connection_put"] == 1, "it is put")
+        faults.reset()
+        await connecting
+        assert host.double.calls["connection_put"] == 2
+        assert ids(await found.of_session("s")) == ids(await found.of_customer("c")) == {"x"}
 
 
 async def test_ids_of_any_script_and_any_sign_are_connections(services):
@@ -376,6 +415,11 @@ async def test_each_limit_has_a_window_of_its_own(host):
         assert (await found.check("c")).allowed
         assert (await found.check("c", limit=Limit("messages", 3, 60))).remaining == 2
         assert (await found.check("c", limit=Limit("own", 5, 0.5), cost=5)).allowed
+        for window_s in (12_345.67, 12_345.674, 60, 60.0):
+            left = (await found.check("c", limit=Limit("long", 9, window_s))).remaining
+            assert left == (7 if type(window_s) is float and window_s == 60 else 8), (
+                "each length is a window of its own"
+            )
 
 
 async def test_a_limit_that_is_changed_while_workers_run_begins_a_window_of_its_own(host):

@@ -147,8 +147,9 @@ def connections_list(db: Keyspace, keys: Sequence[str], argv: list[bytes]) -> Re
     (key,) = keys
     what, ttl_ms, most, entries = argv[0], int(argv[1]), int(argv[2]), argv[3:]
     listed = SortedSet.of(db, key)
-    if what == b"remove":
-        removed = listed.zrem(*entries)
+    if what in {b"remove", b"prune"}:
+        old = listed.upto(db.now_ms() - most) if what == b"prune" else entries
+        removed = listed.zrem(*(entry for entry in entries if entry in old))
         if removed:
             listed.keep(db, key)
         return removed
