@@ -164,7 +164,7 @@ async def test_where_no_node_answers_calls_fail_and_the_link_is_down():
 
 
 async def test_without_a_replica_a_dead_nodes_keys_fail_and_the_others_go_on_until_it_is_back(name):
-    with clustered(node_timeout_ms=FAILED_AFTER_MS) as few:
+    with clustered() as few:
         dead = few.primary_of(name)
         key = next(f"{name}{n}" for n in range(100) if few.primary_of(f"{name}{n}") is not dead)
         async with linked(few) as link:

@@ -336,10 +336,11 @@ def _evict(workers, session_id):
 
 
 async def test_a_holder_that_is_cut_off_stops_before_its_lease_has_ended(workers):
-    async with workers.cache(redis_timeout_s=0.2) as one:
+    async with workers.cache() as one:
 
         async def hold():
-            async with one.locks.session("s", lease_s=1.5):
+            async with one.locks.session("s", lease_s=1.5) as held:
+                assert held.source == "redis"
                 workers.cut()
                 await asyncio.sleep(HANG_GUARD_S)
 
@@ -349,7 +350,7 @@ async def test_a_holder_that_is_cut_off_stops_before_its_lease_has_ended(workers
 
 
 async def test_while_redis_is_away_the_fence_alone_is_the_lock(workers):
-    async with workers.cache(redis_timeout_s=0.2) as one, workers.cache(redis_timeout_s=0.2) as two:
+    async with workers.cache() as one, workers.cache() as two:
         session = one.session("s")
         await session.append(role="user", content="a")
         workers.cut()
