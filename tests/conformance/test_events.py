@@ -194,7 +194,7 @@ async def test_who_takes_events_too_slowly_is_told_that_some_were_dropped(on_the
 
 async def test_a_write_that_is_repeated_is_told_once(on_the_double):
     async with (
-        on_the_double.cache(redis_timeout_s=0.2) as one,
+        on_the_double.cache(redis_timeout_s=1.0) as one,
         on_the_double.cache() as two,
         _listening(two.session("s").events()) as heard,
     ):

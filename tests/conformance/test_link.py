@@ -245,12 +245,12 @@ async def test_a_killed_server_is_lost_and_found_again_with_a_new_admission(link
 
 
 async def test_a_stalled_server_is_lost_within_the_time_out_and_then_at_once(linked, own_valkey, client, key):
-    async with linked(own_valkey.port, ask_role, redis_timeout_s=0.3, redis_connections=4) as link:
+    async with linked(own_valkey.port, ask_role, redis_timeout_s=1.0, redis_connections=4) as link:
         await link.run(COUNT, key, [], tag=1)
         own_valkey.pause()
         try:
             async with asyncio.timeout(HANG_GUARD_S):
-                with pytest.raises(LinkLost, match=r"within 0\.3 s") as lost:
+                with pytest.raises(LinkLost, match="within 1 s") as lost:
                     await link.run(COUNT, key, [], tag=1)
                 assert lost.value.sent
                 outcomes = await asyncio.gather(
@@ -496,7 +496,7 @@ async def test_a_link_that_is_down_closes_at_once(linked):
 
 async def test_connections_of_a_stalled_server_are_let_go_of_too(linked, own_valkey):
     """What a server does not take any more must not be kept for it."""
-    async with linked(own_valkey.port, redis_timeout_s=0.2) as link:
+    async with linked(own_valkey.port, redis_timeout_s=1.0) as link:
         await link.run(ECHO, "k", [1], tag=1)
         own_valkey.pause()
         try:

@@ -304,33 +304,34 @@ async def test_what_is_under_way_is_bounded_and_the_rest_waits_its_turn(redis, m
 
 async def test_a_reply_that_is_late_ends_the_connection_and_says_what_may_have_been_carried_out(redis, monkeypatch):
     monkeypatch.setattr(pipeline, "MOST_SENT", 4)
-    async with linked(redis, timeout_s=0.1) as link:
+    async with linked(redis, timeout_s=2.0) as link:
         await call(link)
-        redis.answers = False
+        redis.answers, patient_s, link._timeout_s = False, link._timeout_s, 0.1
         heard = await outcomes([call(link, str(n)) for n in range(10)])
         assert all(isinstance(each, LinkLost) for each in heard)
         assert [each.sent for each in heard] == [True] * 4 + [False] * 6
         assert "no answer within 0.1 s" in str(heard[0])
         assert redis.scripts() == [b"x", b"0", b"1", b"2", b"3"]
-        redis.answers = True
+        redis.answers, link._timeout_s = True, patient_s
         assert await call(link) == b"x"
         assert redis.made == 2
 
 
 async def test_nothing_looks_for_what_is_late_while_nothing_is_under_way(redis):
-    async with linked(redis, timeout_s=0.05) as link:
+    async with linked(redis, timeout_s=1.0) as link:
         await call(link)
         assert link._looking
         await until(lambda: not link._looking)
         await until(lambda: len(link._tasks) == 0)
-        redis.answers = False
+        redis.answers, link._timeout_s = False, 0.05
         with pytest.raises(LinkLost, match="no answer"):
             await call(link)
 
 
 async def test_commands_gather_where_the_server_does_not_read(redis):
-    async with linked(redis, timeout_s=0.3) as link:
+    async with linked(redis, timeout_s=2.0) as link:
         await call(link)
+        link._timeout_s = 0.3
         redis.wires[0].transport.pause_reading()
         large = call(link, "y" * 20_000_000)
         await until(lambda: any(line._paused for line in link._lines))
@@ -358,7 +359,7 @@ async def test_what_was_sent_on_a_connection_that_broke_is_sent_again_only_where
 
 
 async def test_it_is_sent_again_once_and_not_where_it_was_late(redis):
-    async with linked(redis, timeout_s=0.2) as link:
+    async with linked(redis, timeout_s=2.0) as link:
         await call(link)
         redis.answers = False
         asked = asyncio.create_task(link.run(ECHO, "k", ["broke"], repeatable=True))
@@ -367,6 +368,8 @@ async def test_it_is_sent_again_once_and_not_where_it_was_late(redis):
             redis.reset()
         with pytest.raises(LinkLost):
             await asked
+        await until(lambda: not link._looking)
+        link._timeout_s = 0.2
         with pytest.raises(LinkLost, match="no answer within") as lost:
             await link.run(ECHO, "k", ["late"], repeatable=True)
         assert (lost.value.sent, lost.value.broke) == (True, False)

@@ -148,6 +148,7 @@ async def test_a_call_that_gets_no_answer_is_lost_and_may_have_been_carried_out(
         assert server.asked == 1
         assert server.open == 0
         server.answers.set()
+        link._timeout_s = 60.0
         assert await call(link) == ["x"]
 
 
@@ -189,6 +190,7 @@ async def test_a_cancelled_call_takes_its_connection_with_it():
             await cancelled
         assert server.open == 0
         server.answers.set()
+        link._timeout_s = 60.0
         assert await call(link) == ["x"]
         assert server.made == 2
 
