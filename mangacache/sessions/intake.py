@@ -130,8 +130,12 @@ class Intake:
             rate_per_s = (self.left - self._left_before) / passed_s
             self._rate_per_s += _SMOOTHING * (rate_per_s - self._rate_per_s)
         self._left_before = self.left
-        if lag_s > lag_limit_s:
-            least = min(LEAST, self.limit)
+        least = min(LEAST, self.limit)
+        # By Little's law: as fast as calls leave now, who comes in next leaves after so long.
+        takes_s = self.inside / self._rate_per_s if self._rate_per_s > 0 and self.inside > least else 0.0
+        if takes_s > lag_limit_s:
+            self.window = max(least, min(self.window, int(self._rate_per_s * lag_limit_s)))
+        elif lag_s > lag_limit_s:
             self.window = max(least, int(min(self.window, max(self.inside, least)) * max(_SHRINK, lag_limit_s / lag_s)))
         elif self.window < self.limit:
             self.window = min(self.limit, self.window + max(1, int(self.window * _GROW)))

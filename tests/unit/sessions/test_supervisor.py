@@ -451,3 +451,17 @@ def test_a_step_of_its_work_is_bounded_below_a_millisecond():
     assert STEP_S < 0.001
     assert Settings().turn_slow_s == 5.0
     assert Settings().turn_limit_s == 30.0
+
+
+def test_where_too_many_are_inside_to_be_served_in_time_no_more_writes_are_let_in_than_can_be():
+    intake = Intake(10_000, clock=TurnedClock())
+    for _ in range(40):
+        for _ in range(200):  # 2,000 a second leave
+            intake.enter()
+            intake.leave()
+        _calm(intake)
+    intake.inside = 5_000
+    intake.left += 200
+    _calm(intake)
+    assert LEAST < intake.window <= 510
+    assert not intake.enter()
