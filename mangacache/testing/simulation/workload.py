@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mangacache.errors import Closed, Conflict, NotFound, Rejected, Transient, VersionGone
 from mangacache.model import NewTurn, Version
@@ -25,6 +25,8 @@ _LATER: Final = (Transient, Rejected, Closed, Died)
 """What a bot meets with patience: it tries again, there or elsewhere."""
 _REFUSALS: Final = (NotFound, Conflict)
 """What a bot is told where others were faster; a token that is gone is none of it: nobody takes anything away here."""
+_LEASE_S: Final = 0.5
+_WAIT_S: Final = 2.0
 _NOBODY_S: Final = 0.05
 _LONG: Final = 700
 _HALF: Final = 0.5
@@ -52,8 +54,16 @@ class Chats:
         self.wrong: list[str] = []
         self.told: dict[str, Version] = {}
         self.degraded = False
+        self._fences: dict[str, set[int]] = {}
         self.heard: Counter[str] = Counter()
         self._said = 0
+
+    def claimed(self, name: str, fence: int) -> None:
+        """Note a claim of a session's lock."""
+        fences = self._fences.setdefault(name, set())
+        if fence in fences:
+            self.wrong.append(f"two claims of the lock of {name} have the fence {fence}")
+        fences.add(fence)
 
     def turn_id(self) -> str:
         """Return the next turn's id."""
@@ -167,6 +177,21 @@ class Client:
 
         await self._patiently(name, "summarise", summarise)
 
+    async def _summarise_alone(self, name: str) -> None:
+        """Summarise under the session's lock, as the bot's workers do; each claim must have a fence of its own."""
+        text = self._words(f"summary {self._chats.turn_id()}")
+
+        async def summarise(cache: MangaCache, recorder: HistoryRecorder) -> Version:
+            async with cache.locks.session(name, lease_s=_LEASE_S, wait_s=_WAIT_S) as held:
+                self._chats.claimed(name, held.fence)
+                with recorder.update(name, client=self.name) as call:
+                    done = await cache.session(name).summarise(text, fence=held.fence)
+                    call.done(done)
+            self._told(name, done.version, degraded=done.degraded)
+            return done.version
+
+        await self._patiently(name, "summarise under the lock", summarise, tries=3, leaves=self._leaves, whole=True)
+
     async def _history(self, name: str) -> None:
         backwards = self._random.random() < _HALF
 
@@ -188,8 +213,8 @@ class Client:
 
         await self._patiently(name, "delete", delete)
 
-    _acts: Final = (_read, _append, _append_many, _change, _summarise, _history, _delete)
-    _weights: Final = (42, 38, 5, 6, 3, 4, 1.5)
+    _acts: Final = (_read, _append, _append_many, _change, _summarise, _summarise_alone, _history, _delete)
+    _weights: Final = (42, 38, 5, 6, 2, 2, 4, 1.5)
 
     # How
 
@@ -202,10 +227,11 @@ class Client:
         self,
         name: str,
         what: str,
-        act: Callable[[Session, HistoryRecorder], Awaitable[Version | None]],
+        act: Callable[[Any, HistoryRecorder], Awaitable[Version | None]],
         *,
         tries: int = _TRIES,
         leaves: float = 0.0,
+        whole: bool = False,
     ) -> None:
         """Try until it is done, there or elsewhere; now and then the caller leaves in the middle, and comes back."""
         run = self._run
@@ -218,7 +244,7 @@ class Client:
             if run.world.trace is not None:
                 run.world.note(self.name, f"asks {worker.name}: {name} {what}")
             try:
-                version = await self._asked(worker, name, act, leaves=leaves)
+                version = await self._asked(worker, name, act, leaves=leaves, whole=whole)
             except (asyncio.CancelledError, *_LATER) as error:
                 self._hears(error, worker)
                 await run.world.clock.sleep(self._random.random() * min(getattr(error, "retry_after_s", 0.1), 0.3))
@@ -245,14 +271,15 @@ class Client:
         self,
         worker: Worker,
         name: str,
-        act: Callable[[Session, HistoryRecorder], Awaitable[Version | None]],
+        act: Callable[[Any, HistoryRecorder], Awaitable[Version | None]],
         *,
         leaves: float,
+        whole: bool,
     ) -> Version | None:
         recorder = self._run.recorder(worker)
 
         async def asked(cache: MangaCache) -> Version | None:
-            return await act(cache.session(name), recorder)
+            return await act(cache if whole else cache.session(name), recorder)
 
         call = worker.begin(asked)
         if leaves and self._random.random() < leaves:
