@@ -20,6 +20,7 @@ LEAST: Final = 256
 """The window never shrinks below it: so many calls are no overload, however slow the machine."""
 _SHRINK: Final = 0.5
 _GROW: Final = 1 / 4
+_GROW_EACH_S: Final = 0.1
 _SMOOTHING: Final = 0.3
 _RETRY_S: Final = (0.05, 5.0)
 
@@ -138,5 +139,6 @@ class Intake:
         elif lag_s > lag_limit_s:
             self.window = max(least, int(min(self.window, max(self.inside, least)) * max(_SHRINK, lag_limit_s / lag_s)))
         elif self.window < self.limit:
-            self.window = min(self.limit, self.window + max(1, int(self.window * _GROW)))
+            grown = self.window * (1 + _GROW) ** max(1.0, passed_s / _GROW_EACH_S)
+            self.window = min(self.limit, max(self.window + 1, int(grown)))
             self._let_in()
