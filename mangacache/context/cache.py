@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from mangacache.context.calls import Calls
+from mangacache.context.announcing import Announcer
+from mangacache.context.calls import Calls, customer_of
 from mangacache.context.debts import Debts
 from mangacache.context.keeper import EpochKeeper
 from mangacache.context.knowledge import Standing
@@ -80,10 +81,20 @@ class RedisContexts:
         self._keeper = EpochKeeper(
             store.epochs, clock=clock, tasks=self._tasks, telemetry=telemetry, changed=self._drop
         )
+        announcer = Announcer(link, tasks=self._tasks, telemetry=telemetry)
         self._debts = Debts(
-            link, self._keeper, calls, settings=settings, clock=clock, tasks=self._tasks, telemetry=telemetry
+            link,
+            self._keeper,
+            calls,
+            announcer=announcer,
+            settings=settings,
+            clock=clock,
+            tasks=self._tasks,
+            telemetry=telemetry,
         )
-        self._wire = Wire(link, self._keeper, calls, clock=clock, random=random, telemetry=telemetry, tasks=self._tasks)
+        self._wire = Wire(
+            link, self._keeper, calls, clock=clock, random=random, telemetry=telemetry, announcer=announcer
+        )
         telemetry.redis_up.set(1)
         link.admit_with(self._debts.admit)
         self._watch = Watch(settings.key_prefix, telemetry=telemetry)
@@ -216,17 +227,17 @@ class RedisContexts:
             now_s = self._clock.monotonic_s()
             lost_at_s = lost_at_s if lost_at_s is not None else now_s
             if now_s - lost_at_s >= self._commit_retry_s or not (reaches or self._holds):
-                return self._unconfirmed(session_id, after.version)
+                return self._unconfirmed(session_id, after.version, customer_of(base, after))
             await self._clock.sleep(self._random.random() * _RETRY_PAUSE_S)
 
-    def _unconfirmed(self, session_id: str, version: Version) -> Confirmed:
+    def _unconfirmed(self, session_id: str, version: Version, customer_id: str | None) -> Confirmed:
         self._telemetry.cache_events.labels("commit_unconfirmed").inc()
         if self._holds:
             raise Transient(
                 "what was written is stored, but Redis cannot be told, so it is not acknowledged (redis_policy hold): "
                 "repeat the call, with the same turn_id"
             )
-        self._debts.owe(session_id, version)
+        self._debts.owe(session_id, version, customer_id)
         return Confirmed(degraded=True)
 
     @property

@@ -62,7 +62,7 @@ class Calls:
         """Return the arguments of a COMMIT without payload."""
         return [self._ttl_ms, WINDOW, *_parts(version), b"", version.number + 1]
 
-    def told(self, session_id: str, base: Snapshot | None, after: Snapshot) -> list[Argument]:
+    def told(self, session_id: str, base: Snapshot | None, after: Snapshot) -> tuple[Argument, Argument, str]:
         """Return what TOLD takes after COMMIT's arguments: what of a write is told, and on which channels."""
         version, meta = after.version, after.meta
         before = base.version if base is not None else msgspec.structs.replace(version, number=version.number - 1)
@@ -75,11 +75,10 @@ class Calls:
         if meta is not None and (begun or before.revision < version.revision):
             mark = CLOSED if meta.status == CLOSED else DELETED if meta.revision == 0 else ""
         notice = notice_tail(session_id, version.number + 1 - first, mark)
-        customer_id = meta.customer_id if meta is not None else None
-        if customer_id is None and base is not None and base.meta is not None:
-            customer_id = base.meta.customer_id  # a tombstone is nobody's
-        customer = customer_channel(self._prefix, customer_id) if customer_id is not None else ""
-        return [notice, session_channel(self._prefix, session_id), customer]
+        return notice, session_channel(self._prefix, session_id), self._customers(customer_of(base, after))
+
+    def _customers(self, customer_id: str | None) -> str:
+        return customer_channel(self._prefix, customer_id) if customer_id is not None else ""
 
     @staticmethod
     def whole(version: Version, notice: Argument) -> bytes:
@@ -87,14 +86,23 @@ class Calls:
         parts = [str(part).encode() for part in _parts(version)]
         return whole_notice(parts, notice if isinstance(notice, bytes) else str(notice).encode())
 
-    def owed(self, session_id: str) -> list[Argument]:
+    def owed(self, session_id: str, customer_id: str | None) -> tuple[Argument, Argument, str]:
         """Return the same for a version that was not told when it was written: how it came about is forgotten."""
-        return [notice_tail(session_id, 0, OWED), session_channel(self._prefix, session_id), ""]
+        notice = notice_tail(session_id, 0, OWED)
+        return notice, session_channel(self._prefix, session_id), self._customers(customer_id)
 
     def fill(self, token: str, snapshot: Snapshot) -> list[Argument]:
         """Return FILL's arguments."""
         first, ring = encode_ring(snapshot)
         return [self._ttl_ms, WINDOW, *_parts(snapshot.version), encode_head(snapshot), first, token, *ring]
+
+
+def customer_of(base: Snapshot | None, after: Snapshot) -> str | None:
+    """Return whose a session is that was written, or was until then."""
+    for known in (after, base):
+        if known is not None and known.meta is not None and known.meta.customer_id is not None:
+            return known.meta.customer_id  # a tombstone is nobody's
+    return None
 
 
 def got(reply: Any, have: Snapshot | None) -> Held | Busy | None:

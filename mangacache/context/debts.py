@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mangacache.clock import Clock
+    from mangacache.context.announcing import Announcer
     from mangacache.context.calls import Calls
     from mangacache.context.keeper import EpochKeeper
     from mangacache.model import Version
-    from mangacache.redis import Link, Server
+    from mangacache.redis import Argument, Link, Server
     from mangacache.settings import Settings
     from mangacache.tasks import TaskOwner
     from mangacache.telemetry import Telemetry
@@ -41,6 +42,7 @@ class Debts:
         keeper: EpochKeeper,
         calls: Calls,
         *,
+        announcer: Announcer,
         settings: Settings,
         clock: Clock,
         tasks: TaskOwner,
@@ -49,6 +51,7 @@ class Debts:
         self._link = link
         self._keeper = keeper
         self._calls = calls
+        self._announcer = announcer
         self._clock = clock
         self._tasks = tasks
         self._telemetry = telemetry
@@ -61,9 +64,9 @@ class Debts:
     def __repr__(self) -> str:
         return repr(self._queue)
 
-    def owe(self, session_id: str, version: Version) -> None:
+    def owe(self, session_id: str, version: Version, customer_id: str | None) -> None:
         """Remember a version that was acknowledged and that Redis has not confirmed."""
-        self._queue.owe(session_id, version, now_s=self._clock.monotonic_s())
+        self._queue.owe(session_id, version, now_s=self._clock.monotonic_s(), customer_id=customer_id)
         if self._payer is None or self._payer.done():
             self._payer = self._tasks.start(self._pay(), name="pay invalidations")
 
@@ -77,8 +80,7 @@ class Debts:
         async def send(session_id: str, version: Version) -> bool:
             if not primary.serves(self._calls.key(session_id, epoch)):
                 return False  # another node's, and paid over its own connection
-            arguments = [*self._calls.observe(version), *self._calls.owed(session_id)]
-            await server.run(scripts.TOLD, self._calls.key(session_id, epoch), arguments)
+            await server.run(scripts.TOLD, self._calls.key(session_id, epoch), self._told(session_id, version))
             return True
 
         # Under an epoch that may have been raised unheard nothing is paid: the others may be reading elsewhere.
@@ -123,14 +125,22 @@ class Debts:
             if await self._keeper.standing() is Standing.UNSURE:
                 raise LinkLost("the epoch cannot be asked for", sent=False)
             epoch = self._keeper.epoch
-            arguments = [*self._calls.observe(version), *self._calls.owed(session_id)]
-            await self._link.run(scripts.TOLD, self._calls.key(session_id, epoch), arguments, tag=epoch)
+            told = self._told(session_id, version)
+            await self._link.run(scripts.TOLD, self._calls.key(session_id, epoch), told, tag=epoch)
             return True
 
         try:
             await self._send_all(send)
         except (LinkLost, Moved, ScriptFailed):
             return  # still owed; the next look tries again
+
+    def _told(self, session_id: str, version: Version) -> list[Argument]:
+        """Return the script's arguments; in a cluster, the customer's listeners are told beside it."""
+        notice, channel, customers = self._calls.owed(session_id, self._queue.customer_of(session_id))
+        if customers and self._announcer.is_needed:
+            self._announcer.announce(customers, self._calls.whole(version, notice))
+            customers = ""
+        return [*self._calls.observe(version), notice, channel, customers]
 
     async def _send_all(self, send: Callable[[str, Version], Awaitable[bool]]) -> None:
         for session_id, version in self._queue.owed():

@@ -19,6 +19,7 @@ class _Debt(msgspec.Struct, gc=False):
     version: Version
     since_s: float
     last_s: float
+    customer_id: str | None = None
 
 
 class Invalidations:
@@ -57,14 +58,15 @@ class Invalidations:
             return None
         return next(iter(self._owed.values())).since_s + self._deadline_s
 
-    def owe(self, session_id: str, version: Version, *, now_s: float) -> None:
+    def owe(self, session_id: str, version: Version, *, now_s: float, customer_id: str | None = None) -> None:
         """Remember a version that was acknowledged and not confirmed; the newest of a session wins."""
         debt = self._owed.get(session_id)
         if debt is not None:
             debt.version = debt.version.join(version)
             debt.last_s = now_s
+            debt.customer_id = customer_id if customer_id is not None else debt.customer_id
         elif len(self._owed) < self._limit:
-            self._owed[session_id] = _Debt(version, now_s, now_s)
+            self._owed[session_id] = _Debt(version, now_s, now_s, customer_id)
         elif self._overflow is None:
             self._overflow = _Debt(Version(), now_s, now_s)
         else:
@@ -73,6 +75,11 @@ class Invalidations:
     def owed(self) -> Sequence[tuple[str, Version]]:
         """Return what is to be sent, oldest first."""
         return [(session_id, debt.version) for session_id, debt in self._owed.items()]
+
+    def customer_of(self, session_id: str) -> str | None:
+        """Return whose a session is of which something is owed, where that is known."""
+        debt = self._owed.get(session_id)
+        return debt.customer_id if debt is not None else None
 
     def paid(self, session_id: str, version: Version) -> None:
         """Forget a debt that Redis has confirmed, unless more is owed by now."""

@@ -26,17 +26,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mangacache.clock import Clock, Random
+    from mangacache.context.announcing import Announcer
     from mangacache.context.keeper import EpochKeeper
     from mangacache.model import Version
     from mangacache.redis import Argument, Link, Script
     from mangacache.store.snapshot import Snapshot
-    from mangacache.tasks import TaskOwner
     from mangacache.telemetry import Telemetry
 
 _MAX_MOVES: Final = 16
 _WATCHED: Final = frozenset({scripts.GET.name, scripts.FILL.name, scripts.COMMIT.name})
 """What leaves the caller with a context that is current: he is told when another writes it."""
-_MOST_ANNOUNCING: Final = 1_024
 
 
 class Asked:
@@ -76,7 +75,7 @@ class Wire:
         clock: Clock,
         random: Random,
         telemetry: Telemetry,
-        tasks: TaskOwner,
+        announcer: Announcer,
     ) -> None:
         self._link = link
         self._keeper = keeper
@@ -84,8 +83,7 @@ class Wire:
         self._clock = clock
         self._random = random
         self._telemetry = telemetry
-        self._tasks = tasks
-        self._announcing = 0
+        self._announcer = announcer
 
     async def get(
         self, session_id: str, *, least: Version, have: Snapshot | None, asked: Asked
@@ -162,35 +160,18 @@ class Wire:
             LinkLost, ScriptFailed: it is not confirmed.
         """
         script, arguments = scripts.COMMIT, self._calls.commit(base, after)
-        elsewhere: Sequence[Argument] = ()
+        elsewhere = ""
         if base is None or base.version != after.version:
             script = scripts.TOLD
             notice, channel, customers = self._calls.told(session_id, base, after)
-            if customers and getattr(self._link, "clustered", False):  # the script may not publish on another slot
-                elsewhere = ("SPUBLISH", customers, self._calls.whole(after.version, notice))
-                customers = ""
+            if customers and self._announcer.is_needed:
+                elsewhere, customers = customers, ""
             arguments += [notice, channel, customers]
         done = committed(await self._run(script, session_id, arguments, epoch=self._keeper.epoch))
         if elsewhere:
-            self._announce(elsewhere)
+            self._announcer.announce(elsewhere, self._calls.whole(after.version, notice))
         self._telemetry.cache_events.labels(f"commit_{done.what}").inc()
         return done
-
-    def _announce(self, command: Sequence[Argument]) -> None:
-        """Publish on a node that is not the session's, without being waited for; beyond a bound, not at all."""
-        if self._announcing >= _MOST_ANNOUNCING:
-            self._telemetry.survived.labels("notice_dropped").inc()
-            return
-        self._announcing += 1
-        self._tasks.start(self._announced(command), name="tell a customer's listeners")
-
-    async def _announced(self, command: Sequence[Argument]) -> None:
-        try:
-            await self._link.call(*command, key=str(command[1]))
-        except (LinkLost, ScriptFailed) as error:
-            self._telemetry.count_survived("notice_lost", error)
-        finally:
-            self._announcing -= 1
 
     async def release(self, session_id: str, lease: Lease) -> None:
         """Send RELEASE; a lease that cannot be given back ends by time."""

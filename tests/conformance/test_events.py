@@ -168,6 +168,34 @@ async def test_what_is_written_while_redis_is_away_is_no_silence(on_the_double):
             assert [turn.content for turn in context.turns] == ["a", "unheard"]
 
 
+async def test_nor_is_it_for_who_listens_to_all_sessions_of_a_customer(on_the_double):
+    async with on_the_double.cache() as one, on_the_double.cache() as two:
+        await one.session("s", customer_id="c").append(role="user", content="a")
+        async with _listening(two.customer("c").events()) as heard:
+            link = on_the_double._links[0]
+            for write, version in (("append", "1.2.1"), ("delete", "2.0.0")):
+                link.faults.cut()
+                session = one.session("s", customer_id="c")
+                await (session.append(role="user", content="unheard") if write == "append" else session.delete())
+                link.faults.mend()
+                gap = await heard.next()
+                assert (gap.kind, gap.session_id, str(gap.version)) == ("gap", "s", version)
+
+
+async def test_what_is_told_late_is_told_at_the_customers_node_of_a_cluster_too(workers):
+    async with workers.cache() as one, workers.cache() as two:
+        for number in range(6):
+            await one.session(f"s{number}", customer_id="c").append(role="user", content="a")
+        async with _listening(two.customer("c").events()) as heard:
+            debts = one._sessions._tier._debts
+            for number in range(6):
+                debts.owe(f"s{number}", Version(1, 2, 1), "c")
+            told = [await heard.next() for _ in range(6)]
+    assert {(event.kind, event.session_id, str(event.version)) for event in told} == {
+        ("gap", f"s{number}", "1.2.1") for number in range(6)
+    }
+
+
 async def test_another_epoch_is_a_gap_since_others_may_publish_elsewhere(on_the_double):
     async with on_the_double.cache() as one, _listening(one.session("s").events()) as heard:
         on_the_double.double.restart()
