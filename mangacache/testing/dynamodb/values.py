@@ -166,7 +166,10 @@ def copy_value(value: AttributeValue) -> AttributeValue:
 
 def item_size(item: Item) -> int:
     """Return the bytes an item counts for: names in UTF-8 and values, as the developer guide defines them."""
-    return sum(len(name.encode()) + value_size(value) for name, value in item.items())
+    size = 0
+    for name, value in item.items():
+        size += (len(name) if name.isascii() else len(name.encode())) + value_size(value)
+    return size
 
 
 def value_size(value: AttributeValue) -> int:

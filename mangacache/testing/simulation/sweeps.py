@@ -72,6 +72,7 @@ def sweep(
 
 
 def _begin() -> None:
+    run(0, operations=OPERATIONS)  # loads what is loaded when it is first needed
     gc.collect()
     gc.freeze()  # what stays is not looked through again after each part
 
