@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
-from mangacache.errors import Conflict, MangaCacheError
+from mangacache.errors import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +129,7 @@ class Held:
                     ours = await renew()
             except TimeoutError:
                 continue
-            except MangaCacheError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, a hold that is renewed no more must end in time
                 watched("lock_not_renewed", error)
                 pause_s = self._lease_s * _RETRY_SHARE
                 continue

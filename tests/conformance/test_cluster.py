@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 COUNT = Script.of("count", "local n = redis.call('INCR', KEYS[1]) redis.call('PEXPIRE', KEYS[1], 60000) return n")
 PATIENT_S = 5.0
-FAILED_AFTER_MS = 2_000
+FAILED_AFTER_MS = 4_000  # a busy machine lets a server stand for a while
 
 
 @pytest.fixture(params=["multiplexed", "redis-py"])

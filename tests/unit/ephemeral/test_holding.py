@@ -87,8 +87,9 @@ async def test_it_is_renewed_after_each_third_of_its_lease():
     assert not lock.held.lost.is_set()
 
 
-async def test_the_holder_stops_after_two_thirds_where_no_renewal_gets_through():
-    lock = Lock(True, *[Transient("away")] * 20)
+@pytest.mark.parametrize("failure", [Transient("away"), ZeroDivisionError("nobody thought of it")])
+async def test_the_holder_stops_after_two_thirds_where_no_renewal_gets_through(failure):
+    lock = Lock(True, *[failure] * 20)
     holding = asyncio.ensure_future(lock.hold())
     while not lock.held.lost.is_set():
         await lock.clock.step()
