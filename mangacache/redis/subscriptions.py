@@ -341,7 +341,9 @@ class Subscriptions:
             try:
                 async with self._clock.timeout(self._timeout_s):
                     await ear.ping()
-            except LinkLost:
+            except LinkLost as lost:
+                if ear in self._ears.values():  # it ended before it was entered here, so that nobody was told
+                    self.ended(ear, str(lost))
                 return
             except TimeoutError:
                 ear.abort(f"no answer within {self._timeout_s:g} s")

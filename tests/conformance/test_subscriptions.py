@@ -184,6 +184,28 @@ async def test_a_drop_of_every_connection_is_a_gap_and_a_new_beginning(host):
         assert await _next(listener) == Said(b"a")
 
 
+async def test_a_connection_that_ends_as_it_is_opened_is_not_listened_to_for_ever(monkeypatch):
+    monkeypatch.setattr(module, "_PING_EVERY_S", 0.01)
+    redis, dialled = MemoryRedis(), []
+    link = redis.link()
+
+    async def dial(hearer, place):
+        ear = await link.dial(hearer, place)
+        dialled.append(ear)
+        if len(dialled) == 1:
+            ear.abort("it ended at once")
+        return ear
+
+    subscriptions = Subscriptions(
+        dial, timeout_s=PATIENT_S, clock=SystemClock(), random=system_random(), telemetry=Telemetry()
+    )
+    async with subscriptions.listen(_name()) as listener:
+        while await _next(listener) != Hears():
+            pass
+    await subscriptions.close()
+    assert len(dialled) == 2
+
+
 async def test_at_close_every_listener_ends_and_none_begins(host):
     async with host.subscriptions.listen(_name()) as listener:
         assert await _next(listener) == Hears()
