@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
 
 from mangacache.clock import random_id
-from mangacache.errors import Invalid
+from mangacache.errors import Invalid, Transient
 from mangacache.model import (
     WINDOW,
     Appended,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from mangacache.model import Attribute
     from mangacache.sessions.registry import Sessions
     from mangacache.store.effects import Draft, Stamp
+
+_MAX_ERASURES: Final = 8
 
 
 class Session:
@@ -330,25 +334,26 @@ class Session:
 
 
 async def delete(sessions: Sessions, session_id: str, decision: Delete, *, policy: Policy = DEFAULT_POLICY) -> Deleted:
-    """Carry out a delete; a foreign session is erased item by item."""
-    # A delete reads strongly, whatever is known.
-    deleted = await sessions.write(
-        session_id,
-        lambda known, _: decision.steps(known),
-        what="delete",
-        policy=policy,
-        needs_window=False,
-        long=True,
-    )
-    result = cast("Deleted", deleted)
-    if result.swept or result.existed:
-        return result
-    if not (await sessions.store.loader.load(session_id)).foreign:
-        return result
-    await sessions.exclusive(
-        session_id, lambda: sessions.store.adoption.erase(session_id), what="erase", policy=policy
-    )  # fmt: skip
-    return Deleted(result.version, existed=True, swept=True)
+    """Carry out a delete; what others wrote is erased item by item, and then the life of ours that stands there."""
+    for erasures in range(_MAX_ERASURES):
+        # A delete reads strongly, whatever is known.
+        deleted = await sessions.write(
+            session_id,
+            lambda known, _: decision.steps(known),
+            what="delete",
+            policy=policy,
+            needs_window=False,
+            long=True,
+        )
+        result = cast("Deleted", deleted)
+        if result.swept or result.existed or not (await sessions.store.loader.load(session_id)).foreign:
+            return msgspec.structs.replace(result, existed=result.existed or erasures > 0)
+        ours_is_left = await sessions.exclusive(
+            session_id, lambda: sessions.store.adoption.erase(session_id), what="erase", policy=policy
+        )  # fmt: skip
+        if not ours_is_left:
+            return Deleted(result.version, existed=True, swept=True)
+    raise Transient("this session is still being written by others: stop them, then delete it again")
 
 
 def _first_not(kind: Any, values: Iterable[object]) -> tuple[object, ...]:

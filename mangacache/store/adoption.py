@@ -63,11 +63,26 @@ class Adoption:
             await self._take_over(session_id, meta, stamp)
         raise Transient("this session is still being written by others: stop them, then call `adopt()` again")
 
-    async def erase(self, session_id: str) -> None:
-        """Delete every item of a session, whoever wrote it."""
+    async def erase(self, session_id: str) -> bool:
+        """Delete what others wrote, and the rest of the session too unless it has a life of ours.
+
+        What has one is left to be deleted as ours: were its META deleted, the next life would use the keys of this one
+        again, whose turns DAX and slow writers may still have.
+
+        Returns:
+            Whether something is left to be deleted as ours.
+        """
+        meta = await self._loader.meta(session_id)
+        ours = meta is not None and meta.incarnation is not None
         turns = [item["SK"]["S"] async for item in self._loader.turn_items(session_id, names=("PK", "SK"))]
         summaries = [item["SK"]["S"] async for item in self._summaries(session_id)]
-        await self._writer.delete_items(session_id, [*turns, *summaries, keys.META])
+        if ours:
+            doomed = [place for place in turns if keys.parse_turn_key(place) is None]
+            doomed += [place for place in summaries if not keys.is_summary_key(place)]
+        else:
+            doomed = [*turns, *summaries, keys.META]
+        await self._writer.delete_items(session_id, doomed)
+        return ours
 
     def _summaries(self, session_id: str) -> Any:
         return self._loader.turn_items(session_id, low=keys.SUMMARY, high="SUMMARY$", names=("PK", "SK"))

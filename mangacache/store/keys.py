@@ -18,6 +18,7 @@ MAX_NUMBER: Final = 9_999_999_999
 # hash tag or a log line is percent-encoded: control signs, space, % # { } and everything beyond ASCII.
 _SAFE: Final = "!\"$&'()*+,-./:;<=>?@[\\]^_`|~"
 _OUR_TURN: Final = re.compile(r"TURN#([0-9]{4})-([0-9]{10})")
+_OUR_SUMMARY: Final = re.compile(r"SUMMARY#[0-9]{4}-[0-9]{10}")
 
 
 def encoded_id(session_id: str) -> str:
@@ -43,6 +44,11 @@ def turn_key(incarnation: int, number: int) -> str:
 def summary_key(incarnation: int, upto: int) -> str:
     """Return the sort key of a summary."""
     return f"{SUMMARY}{incarnation:04d}-{upto:010d}"
+
+
+def is_summary_key(sort_key: str) -> bool:
+    """Tell whether a sort key is that of one of our summaries."""
+    return _OUR_SUMMARY.fullmatch(sort_key) is not None
 
 
 def parse_turn_key(sort_key: str) -> tuple[int, int] | None:

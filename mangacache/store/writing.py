@@ -168,12 +168,11 @@ class Writer:
 
     async def delete_items(self, session_id: str, sort_keys: Iterable[str]) -> None:
         """Delete items of a session."""
-        deletes = {place: {"DeleteRequest": {"Key": key(session_id, place)}} for place in sort_keys}
-        await self.batch(list(deletes.values()))
+        places = list(dict.fromkeys(sort_keys))
+        await self.batch([{"DeleteRequest": {"Key": key(session_id, place)}} for place in places])
         if self._forgetting is not None:
-            if deletes.pop(keys.META, None) is not None:  # which may be stored again at any moment
-                await self._forgetting.absent(session_id, keys.META)
-            await self._forgetting.batch(list(deletes.values()))
+            for place in places:  # each of which may be stored again at any moment
+                await self._forgetting.absent(session_id, place)
 
     async def batch(self, writes: Sequence[dict[str, Any]]) -> None:
         """Send unconditional writes, 25 at a time, until DynamoDB has taken each.

@@ -276,6 +276,59 @@ async def test_dax_forgets_a_foreign_session_that_was_erased_and_nothing_that_ca
         assert [turn.content for turn in context.turns] == ["ours"]
 
 
+@pytest.mark.parametrize("unheard", [False, True], ids=["dax is told", "dax hears nothing of it"])
+async def test_a_life_of_ours_that_others_wrote_into_is_deleted_as_ours_and_its_keys_are_not_used_again(dax, unheard):
+    """Were it erased with its META, the next life would have the numbers of this one, whose turns DAX still holds."""
+    theirs = {"PK": {"S": "SESSION#s"}, "SK": {"S": "TURN#2024-01"}, "role": {"S": "user"}, "content": {"S": "theirs"}}
+    async with dax.worker() as writer, dax.worker() as reader:
+        await writer.say(*_lines(20))
+        await writer.session().summarise("the old one", upto=10)
+        assert (await reader.session().context(turns=32)).source == "dax"
+        async with dax.table() as table:
+            await table.request("PutItem", {"TableName": dax.settings.table_name, "Item": theirs})
+            assert "theirs" in await writer.heard(consistency=Consistency.STRONG)
+            if unheard:
+                dax.faults.throttle(1000)
+            deleted = await writer.session().delete()
+            dax.faults.heal()
+            assert (deleted.existed, deleted.swept, deleted.version.incarnation) == (True, True, 2)
+            done = await writer.say(*[f"new {i}" for i in range(20)])
+            assert done.version.incarnation == 2
+            for level in (Consistency.LATEST, Consistency.STRONG, Consistency.SESSION):
+                reader.forget()
+                context = await reader.session().context(turns=32, at_least=done.version, consistency=level)
+                assert [turn.content for turn in context.turns] == [f"new {i}" for i in range(20)]
+                assert context.summary is None
+            await table.request("PutItem", {"TableName": dax.settings.table_name, "Item": theirs})
+            assert (await writer.session().delete()).existed
+            await table.request("PutItem", {"TableName": dax.settings.table_name, "Item": theirs})
+            again = await writer.session().delete()
+        assert (again.existed, again.version.incarnation) == (True, 3), "the tombstone stays"
+        assert await reader.heard(consistency=Consistency.LATEST) == []
+
+
+async def test_what_dax_is_told_late_of_an_erased_session_takes_nothing_from_the_one_that_came_after(dax):
+    theirs = {"PK": {"S": "SESSION#s"}, "SK": {"S": "TURN#a"}, "role": {"S": "user"}, "content": {"S": "theirs"}}
+    async with dax.worker() as writer, dax.table() as table:
+        await table.request("PutItem", {"TableName": dax.settings.table_name, "Item": theirs})
+        await table.request("PutItem", {"TableName": dax.settings.table_name, "Item": {**theirs, "SK": {"S": "META"}}})
+        forgetting, said = writer.cache._store.writer._forgetting, []
+        door = forgetting._door
+        asks = door.ask
+
+        async def late(operation, parameters):
+            said.append((operation, parameters))
+
+        door.ask = late
+        await writer.session().delete()
+        door.ask = asks
+        await table.request("PutItem", {"TableName": dax.settings.table_name, "Item": theirs})
+        assert said, "DAX is told"
+        for operation, parameters in said:
+            await door.ask(operation, parameters)
+        assert await writer.heard(consistency=Consistency.STRONG) == ["theirs"]
+
+
 async def test_an_adopted_session_reads_the_same_by_dax(dax):
     async with dax.table() as table:
         for i in range(20):

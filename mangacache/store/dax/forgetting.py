@@ -33,7 +33,7 @@ class Forgetting:
         self._table_name = table_name
 
     async def batch(self, writes: Sequence[Mapping[str, Any]]) -> None:
-        """Repeat unconditional writes of keys that nobody uses again: seals put, and deletes."""
+        """Repeat unconditional writes of keys of an ended life, which nobody uses again: seals put, and deletes."""
         for first in range(0, len(writes), _BATCH):
             chunk = list(writes[first : first + _BATCH])
             if await self._door.ask("BatchWriteItem", {"RequestItems": {self._table_name: chunk}}) is None:
