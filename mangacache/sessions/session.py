@@ -346,7 +346,7 @@ async def delete(sessions: Sessions, session_id: str, decision: Delete, *, polic
             long=True,
         )
         result = cast("Deleted", deleted)
-        if result.swept or result.existed or not (await sessions.store.loader.load(session_id)).foreign:
+        if result.swept or result.existed or not (await sessions.store.loader.load(session_id)).has_others:
             return msgspec.structs.replace(result, existed=result.existed or erasures > 0)
         ours_is_left = await sessions.exclusive(
             session_id, lambda: sessions.store.adoption.erase(session_id), what="erase", policy=policy

@@ -82,6 +82,8 @@ class Adoption:
         else:
             doomed = [*turns, *summaries, keys.META]
         await self._writer.delete_items(session_id, doomed)
+        if meta is not None and meta.adopting == "deleting":
+            await self._finish(session_id, [])
         return ours
 
     def _summaries(self, session_id: str) -> Any:

@@ -51,7 +51,7 @@ class Delete:
             version = now.version
             if self._spared(now) or (now.meta is None and not now.turns and not now.foreign):
                 return Deleted(version, existed=in_doubt, swept=True), now
-            if now.foreign:
+            if now.has_others:
                 return Deleted(version, existed=False, swept=False), now
             if now.meta is not None and now.meta.revision == 0:
                 swept = not now.meta.unswept or bool((yield Sweep(version.incarnation)))

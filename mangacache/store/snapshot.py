@@ -56,6 +56,11 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
         version = msgspec.structs.replace(self.version, number=meta.last_number + RESERVE)
         return msgspec.structs.replace(self, version=version)
 
+    @property
+    def has_others(self) -> bool:
+        """Whether others' turns are there still: they write it, or an `adopt` was cut off before it deleted them."""
+        return self.foreign or (self.meta is not None and self.meta.adopting == "deleting")
+
     def has_expired(self, now_s: float) -> bool:
         """Tell whether a session that had begun is past its retention, as far as is known.
 

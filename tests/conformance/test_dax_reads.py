@@ -307,6 +307,29 @@ async def test_a_life_of_ours_that_others_wrote_into_is_deleted_as_ours_and_its_
         assert await reader.heard(consistency=Consistency.LATEST) == []
 
 
+async def test_a_session_deleted_after_an_adoption_that_was_cut_off_shows_no_word_of_the_others(dax):
+    theirs = {"PK": {"S": "SESSION#s"}, "SK": {"S": "TURN#2024-01"}, "role": {"S": "user"}, "content": {"S": "theirs"}}
+    async with dax.worker() as writer, dax.worker() as reader:
+        async with dax.table() as table:
+            await table.request("PutItem", {"TableName": dax.settings.table_name, "Item": theirs})
+        adoption = writer.cache._store.adoption
+
+        async def cut_off(*_):
+            raise ConnectionError
+
+        adoption._finish = cut_off
+        with pytest.raises(ConnectionError):
+            await writer.session().adopt()
+        del adoption._finish
+        deleted = await writer.session().delete()
+        assert (deleted.existed, deleted.swept, deleted.version.incarnation) == (True, True, 2)
+        for each in (writer, reader):
+            each.forget()
+            assert await each.heard(consistency=Consistency.STRONG) == []
+        done = await writer.say("new")
+        assert await reader.heard(at_least=done.version) == ["new"]
+
+
 async def test_what_dax_is_told_late_of_an_erased_session_takes_nothing_from_the_one_that_came_after(dax):
     theirs = {"PK": {"S": "SESSION#s"}, "SK": {"S": "TURN#a"}, "role": {"S": "user"}, "content": {"S": "theirs"}}
     async with dax.worker() as writer, dax.table() as table:
