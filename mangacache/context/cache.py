@@ -255,7 +255,6 @@ class RedisContexts:
     async def close(self) -> None:
         """See `ContextTier`."""
         try:
-            await self.settle()
-        finally:
             await self._tasks.cancel()
+        finally:
             await self._link.close()

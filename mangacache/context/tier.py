@@ -102,7 +102,7 @@ class ContextTier(Protocol):
         """Tell the others what they have not been told yet; what goes wrong is counted, and stays owed."""
 
     async def close(self) -> None:
-        """Settle, and let go of the tier."""
+        """Let go of the tier; what is still owed stays untold."""
 
 
 class NoTier:

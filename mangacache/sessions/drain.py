@@ -68,6 +68,7 @@ class Drain:
         self._others: list[tuple[str, Callable[[], Awaitable[object]]]] = []
         self._failed: list[str] = []
         self._unfinished = 0
+        self._tried_to_tell = False
         self._untold = 0
         self._untouched = 0
 
@@ -128,6 +129,7 @@ class Drain:
             await self._tasks.cancel()
 
     async def _tell(self) -> None:
+        self._tried_to_tell = True
         await self._tier.settle()
 
     async def _touch(self) -> None:
@@ -153,6 +155,8 @@ class Drain:
                     if actor.activity is not None:  # a drain that was cancelled before it began has told nobody
                         self._mailboxes.abandon(actor.activity.mailbox)
                 self._residents.clear()
-                await self._tier.close()
+                if self._tier.owed and not self._tried_to_tell:  # the end was cancelled before it came to that
+                    await self._step("tell the others", self._tell, self._clock.monotonic_s() + _LATE_STEP_S)
                 self._untold = self._tier.owed
+                await self._tier.close()
                 self.status = "closed"

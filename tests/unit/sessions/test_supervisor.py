@@ -384,13 +384,21 @@ async def test_what_could_not_be_done_in_time_is_reported_and_what_follows_is_do
 
 
 async def test_what_others_were_not_told_is_reported(fleet):
-    async with fleet.worker() as worker:
+    async with fleet.worker(drain_timeout_s=1) as worker:
         await worker.say("0")
         worker.link.cut = True
         await worker.say("1")
         worker.table.epoch_away = True
+        tried, settle = [], worker.tier.settle
+
+        async def settling():
+            tried.append(worker.cache.supervisor.state().status)
+            await settle()
+
+        worker.tier.settle = settling
         await worker.cache.close()
         assert worker.cache.supervisor.state().drain.untold == 1
+        assert tried == ["draining"], "once, within the time that the end may take"
 
 
 async def test_a_step_of_others_is_done_although_the_end_was_cancelled(fleet):
