@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import hiredis
 
-from mangacache.context.scripts import COMMIT
+from mangacache.context.scripts import COMMIT, TOLD
 from mangacache.store.epochs import PARTITION
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ first_message: Final[ContextVar[bool]] = ContextVar("first_message", default=Fal
 
 _TURNS_FROM: Final = 7
 """Where the encoded turns begin among COMMIT's arguments."""
+_TOLD_ADDS: Final = 3
+"""How many arguments follow them where the write is told to listeners as well."""
 
 
 class CountingTransport:
@@ -91,10 +93,10 @@ class CountingLink:
         """Count and pass on."""
         if not first_message.get():
             self.round_trips[script.name] += 1
-            if script is COMMIT and (turns := arguments[_TURNS_FROM:]):
+            if script in (COMMIT, TOLD) and (turns := _turns_of(script, arguments)):
                 packed = hiredis.pack_command(("EVALSHA", script.sha, 1, key, *arguments))  # type: ignore[arg-type]
                 self.commit_bytes += len(packed)
-                self.turn_bytes += sum(len(turn) for turn in turns if isinstance(turn, bytes))
+                self.turn_bytes += sum(map(len, turns))
                 self.turns += len(turns)
         return await self._inner.run(
             script, key, arguments, more_keys=more_keys, tag=tag, repeatable=repeatable, watch=watch
@@ -115,3 +117,8 @@ class CountingLink:
     async def close(self) -> None:
         """Pass on."""
         await self._inner.close()
+
+
+def _turns_of(script: Script, arguments: Sequence[Argument]) -> list[bytes]:
+    turns = arguments[_TURNS_FROM : len(arguments) - (_TOLD_ADDS if script is TOLD else 0)]
+    return [turn for turn in turns if isinstance(turn, bytes)]

@@ -72,6 +72,7 @@ def test_the_demo_needs_nothing_but_itself_and_reports_every_figure(process, tmp
     assert report["dynamodb"]["writes_per_message"] == writes_per_message(said)
     assert report["environment"]["dynamodb"].startswith("dynoxide ")
     assert report["environment"]["redis"].startswith("valkey ")
+    assert 0 < report["redis"]["encoded_turn_bytes"] < report["redis"]["bytes_per_append"] < 1000
     for path in ("conversations", "latency_ms.read.p99", "dynamodb.requests.PutItem"):
         (row,) = [line for line in ended.stdout.splitlines() if line.startswith(f"{path} ")]
         assert row.split() == [path, str(find(report, path))]
