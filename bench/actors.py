@@ -134,8 +134,8 @@ async def _actors(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:
         "turns_per_s": round(median(turns)),
         "turns_per_cpu_s": round(median([found["turns_per_cpu_s"] for found in calls])),
         "calls_per_s": round(median(at_once)),
-        "calls_ratio_to_task_queue": median(paired_ratios(at_once, theirs)),
-        "turns_ratio_to_task_queue": median(paired_ratios(turns, theirs)),
+        "at_once_ratio_to_task_queue": median(paired_ratios(at_once, theirs)),
+        "calls_ratio_to_task_queue": median(paired_ratios(turns, theirs)),
         "tick_ms_1m": max(largest[what]["tick_ms"]["cpu_max"] for what in ("idle", "eviction")),
         "hot_read_us": hot,
         "sizes": sizes,
@@ -254,8 +254,8 @@ def _print(figures: dict[str, Any]) -> None:
         for line in figures["left_out"]:
             print(f"left out: {line}")
         print(
-            f"\nours to a task and a queue: calls of idle actors {figures['calls_ratio_to_task_queue']}, turns through "
-            f"mailboxes {figures['turns_ratio_to_task_queue']}; hot read {figures['hot_read_us']} us"
+            f"\nours to a task and a queue: calls of idle actors {figures['at_once_ratio_to_task_queue']}, turns through "
+            f"mailboxes {figures['calls_ratio_to_task_queue']}; hot read {figures['hot_read_us']} us"
         )
     if "steady" in figures:
         runs = {f"{rate} a second": found for rate, found in figures["steady"].items()}
