@@ -254,8 +254,8 @@ def _print(figures: dict[str, Any]) -> None:
         for line in figures["left_out"]:
             print(f"left out: {line}")
         print(
-            f"\nours to a task and a queue: calls of idle actors {figures['at_once_ratio_to_task_queue']}, turns through "
-            f"mailboxes {figures['calls_ratio_to_task_queue']}; hot read {figures['hot_read_us']} us"
+            f"\nours to a task and a queue: calls of idle actors {figures['at_once_ratio_to_task_queue']}, turns "
+            f"through mailboxes {figures['calls_ratio_to_task_queue']}; hot read {figures['hot_read_us']} us"
         )
     if "steady" in figures:
         runs = {f"{rate} a second": found for rate, found in figures["steady"].items()}
