@@ -21,8 +21,8 @@ help: ## Say what there is
 demo: setup ## Start servers on this machine, replay chats through them, report
 	@$(BIN)/mangacache demo $(ARGS)
 
-test: setup redis ## Run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup redis ## Run the tests, on all cores
+	@$(BIN)/python -m pytest -n auto --dist loadscope $(ARGS)
 
 mutants: setup ## Plant mutants of the protocol and show which check catches each
 	@$(BIN)/python tests/mutants/run.py $(ARGS)
