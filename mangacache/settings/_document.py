@@ -17,6 +17,7 @@ _GROUPS: Final = {
     "mailbox_size": "Sessions in the process",
     "connect_timeout_s": "Time-outs, retries and the pool",
     "max_content_bytes": "Limits",
+    "worker_host": "The worker: `mangacache serve`",
 }
 """The first field of each group, and the group's title."""
 

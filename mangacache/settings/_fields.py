@@ -10,6 +10,8 @@ from mangacache.settings._spec import setting
 
 _DYNAMODB_NAME: Final = "[a-zA-Z0-9_.-]{3,255}"
 _DYNAMODB_NAME_WORDS: Final = "3 to 255 of a-z A-Z 0-9 _ . -"
+_HOST: Final = "[a-zA-Z0-9_.:-]{1,253}"
+_HOST_WORDS: Final = "an address or a name of this machine, without a port: 127.0.0.1, ::1, 0.0.0.0"
 
 
 def _keep_redis(text: str) -> str:
@@ -469,4 +471,91 @@ class Fields:
         " too short: messages under way are cut off.",
         unit="seconds",
         span=(0, 25),
+    )
+    worker_host: str = setting(
+        "127.0.0.1",
+        "The address at which `mangacache serve` answers bots and gateways; 0.0.0.0 or :: for all of the machine's.",
+        breaks="On loopback nobody outside of this machine reaches it; on any other address it asks for keys.",
+        pattern=_HOST,
+        allowed=_HOST_WORDS,
+    )
+    worker_port: int = setting(
+        8080,
+        "The port at which it answers them; 0 takes a free one.",
+        breaks="Another process has it, so that the worker does not start; or the load balancer asks elsewhere.",
+        unit="port",
+        span=(0, 65_535),
+    )
+    operator_host: str = setting(
+        "127.0.0.1",
+        "The address of the operator's port: metrics, state, dead letters.",
+        breaks="Reachable by everybody, it tells them how the worker is; on loopback only what runs beside it asks.",
+        pattern=_HOST,
+        allowed=_HOST_WORDS,
+    )
+    operator_port: int = setting(
+        8081,
+        "The operator's port; 0 takes a free one.",
+        breaks="Another process has it, so that the worker does not start; or Prometheus asks elsewhere.",
+        unit="port",
+        span=(0, 65_535),
+    )
+    worker_notice_s: float = setting(
+        3.0,
+        "How long a worker that is told to stop serves on, while /readyz already says no, so that load balancers see.",
+        breaks="Shorter than two of the load balancer's looks: new requests still come and are turned away;"
+        " too long: less is left of the 25 s for what is under way.",
+        unit="seconds",
+        span=(0, 15),
+    )
+    hit_ratio_least: float = setting(
+        0.8,
+        "Below which share of contexts answered by memory or Redis an alarm is raised; 0: never.",
+        breaks="Too high: the alarm is on for good and nobody looks; too low: DynamoDB pays for a broken cache unseen.",
+        unit="fraction",
+        span=(0, 1),
+    )
+    hit_ratio_window_s: float = setting(
+        300.0,
+        "Over how long that share is taken.",
+        breaks="Too short: a few new sessions raise the alarm; too long: it comes late.",
+        unit="seconds",
+        span=(1, 86_400),
+    )
+    hit_ratio_reads: int = setting(
+        500,
+        "How many contexts must have been answered in that time for the share to mean anything.",
+        breaks="Too few: a quiet night raises the alarm; too many: a small worker never does.",
+        unit="contexts",
+        span=(1, 1_000_000_000),
+    )
+    log_level: str = setting(
+        "info",
+        "From which level on `mangacache serve` logs; `debug` has a line for each request.",
+        breaks="`debug` writes much and costs time; `error` hides what was survived.",
+        pattern="debug|info|warning|error",
+        allowed="debug, info, warning or error",
+    )
+    log_format: str = setting(
+        "auto",
+        "How it logs: `json`, a line for each event; `pretty`, for people; `auto` is pretty on a terminal.",
+        breaks="`pretty` in production: no log service finds the fields.",
+        pattern="auto|json|pretty",
+        allowed="auto, json or pretty",
+    )
+    traces_endpoint: str | None = setting(
+        None,
+        "Where OpenTelemetry traces are sent by OTLP over HTTP (to its /v1/traces); without it none are made.",
+        breaks="Traces are lost, and nothing else.",
+        env=("MANGACACHE_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        normalise=parse_http,
+        allowed="http://host[:port] or https://host[:port]",
+        example="http://127.0.0.1:4318",
+    )
+    traces_share: float = setting(
+        0.01,
+        "Which share of requests that bring no trace of their own is traced; those that do follow theirs.",
+        breaks="Too much: each traced request costs time and a line in a bill; 0: only what others trace is seen.",
+        unit="fraction",
+        span=(0, 1),
     )

@@ -83,6 +83,18 @@ EXPECTED_DEFAULTS = {
     "presence_online_s": 90,
     "presence_keep_s": 3600,
     "drain_timeout_s": 20.0,
+    "worker_host": "127.0.0.1",
+    "worker_port": 8080,
+    "operator_host": "127.0.0.1",
+    "operator_port": 8081,
+    "worker_notice_s": 3.0,
+    "hit_ratio_least": 0.8,
+    "hit_ratio_window_s": 300.0,
+    "hit_ratio_reads": 500,
+    "log_level": "info",
+    "log_format": "auto",
+    "traces_endpoint": None,
+    "traces_share": 0.01,
 }
 NUMBERS = [spec for spec in specs() if isinstance(spec.default, int | float)]
 PARSERS: list[Callable[[str], object]] = [parse_redis, parse_dax, parse_http]
