@@ -1,4 +1,4 @@
-"""The command line: `mangacache demo`, `replay`, `local`, `dax-emulator`, `tables create`."""
+"""The command line: `mangacache demo`, `serve`, `replay`, `local`, `dax-emulator`, `tables create`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from mangacache.replay import SAMPLE, Options, is_clean, replay, rows
 from mangacache.settings import Settings
 from mangacache.store import Store, open_transport
 from mangacache.telemetry import Telemetry
+from mangacache.worker.command import add_serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay_options(demo)
     demo.add_argument("--dax", action="store_true", help="put a DAX emulator in front: two nodes, one 1 s behind")
     demo.set_defaults(run=_demo)
+
+    add_serve(commands)
 
     again = commands.add_parser("replay", help="replay recorded chats through the servers that are configured")
     again.add_argument("file", type=Path, help="recorded chats: .jsonl or .jsonl.gz")

@@ -15,7 +15,8 @@ MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE
 
 GROUND = ("model", "settings", "clock", "tasks", "telemetry", "breaker", "collector")
 FLOORS = (
-    ("cli", "worker"),
+    ("cli",),
+    ("worker",),
     ("replay", "simulation"),
     ("__init__",),
     ("service",),

@@ -1,0 +1,1 @@
+"""The worker: a process that serves bots and gateways by HTTP and WebSocket."""

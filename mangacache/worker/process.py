@@ -1,0 +1,227 @@
+"""The worker's process: opens the tiers and both ports, serves until it is asked to leave, and leaves in order."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from aiohttp import web
+
+from mangacache import MangaCache
+from mangacache.clock import SystemClock
+from mangacache.errors import Invalid
+from mangacache.worker.draining import Ending, plan
+from mangacache.worker.health import HealthPages
+from mangacache.worker.operator import OperatorPages
+from mangacache.worker.readiness import Phase, Readiness
+from mangacache.worker.requests import Requests
+from mangacache.worker.signals import Signals, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from mangacache.clock import Clock, Random
+    from mangacache.redis import Link
+    from mangacache.settings import Settings
+    from mangacache.store import Transport
+
+_CUT_OFF_WITHIN_S: Final = 0.5
+DONE: Final = 0
+UNDONE: Final = 1
+
+
+def say(event: dict[str, Any]) -> None:
+    """Write one line of JSON to the standard output: what whoever started the process waits for."""
+    sys.stdout.buffer.write(msgspec.json.encode(event) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+async def serve(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    random: Random | None = None,
+    transport: Transport | None = None,
+    link: Link | None = None,
+    dax: Transport | None = None,
+    stop: Stop | None = None,
+    warmed_up: Callable[[], object] | None = None,
+    say: Callable[[dict[str, Any]], None] = say,
+) -> int:
+    """Serve until asked to leave.
+
+    Args:
+        settings: the worker's and the library's.
+        clock: where time comes from; the machine's own by default.
+        random: where randomness comes from.
+        transport: the door to DynamoDB; see `MangaCache.open`, as for the next two.
+        link: the way to Redis.
+        dax: the way to DAX.
+        stop: who asks it to leave; by default SIGTERM and SIGINT of this process do.
+        warmed_up: called when both ports listen.
+        say: told when it can be talked to, and how the end went.
+
+    Returns:
+        0 where all that had begun was finished, else 1.
+
+    Raises:
+        Invalid: a port is taken, or whatever `MangaCache.open` refuses.
+        NotFound, Transient: see `MangaCache.open`.
+    """
+    clock = clock if clock is not None else SystemClock()
+    within = plan(settings)
+    opening = MangaCache.open(
+        settings.replace(drain_timeout_s=within.sessions_s),
+        clock=clock,
+        random=random,
+        transport=transport,
+        link=link,
+        dax=dax,
+    )
+    async with AsyncExitStack() as stack:
+        if stop is None:
+            stop = Stop()
+            stack.enter_context(Signals(stop))
+        cache = await stack.enter_async_context(_unless(stop, opening))
+        if cache is None:
+            return DONE
+        worker = await stack.enter_async_context(_Worker.open(cache, settings, clock=clock))
+        if warmed_up is not None:
+            warmed_up()
+        say({"event": "listening", "public": worker.public, "operator": worker.operator})
+        await stop.wait()
+        cache.telemetry.log.info("leaving", why=stop.why)
+        undone = await worker.leave()
+        say({"event": "left", "undone": undone})
+        return UNDONE if undone else DONE
+
+
+@asynccontextmanager
+async def _unless(stop: Stop, opening: Any) -> AsyncIterator[MangaCache | None]:
+    """Open, unless asked to leave before that is done: then there is nothing to finish."""
+    task = asyncio.current_task()
+    if task is None:
+        raise AssertionError("a coroutine outside of a task")
+    opened = False
+
+    def hear() -> None:
+        if not opened:
+            task.cancel()
+
+    stop.on_asked(hear)
+    try:
+        cache = await opening.__aenter__()
+        opened = True
+    except asyncio.CancelledError:
+        if not stop.asked or task.uncancel():
+            raise
+        yield None
+        return
+    try:
+        yield cache
+    finally:
+        await opening.__aexit__(None, None, None)
+
+
+class _Worker:
+    """Both ports of a worker, and its end.
+
+    Attributes:
+        public, operator: where they are.
+    """
+
+    def __init__(self, cache: MangaCache, settings: Settings, *, clock: Clock) -> None:
+        self._cache = cache
+        self._settings = settings
+        self._clock = clock
+        self._readiness = Readiness(clock=clock)
+        self._requests = Requests(self._readiness)
+        health = HealthPages(cache, self._readiness)
+        public = web.Application(middlewares=[self._requests.middleware])
+        public.add_routes(health.routes())
+        operator = web.Application()
+        operator.add_routes(health.routes())
+        operator.add_routes(OperatorPages(cache).routes())
+        self._public = _Port(public, host=settings.worker_host, port=settings.worker_port)
+        self._operator = _Port(operator, host=settings.operator_host, port=settings.operator_port)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, cache: MangaCache, settings: Settings, *, clock: Clock) -> AsyncIterator[_Worker]:
+        """Open both ports, and close them at the end of the block."""
+        worker = cls(cache, settings, clock=clock)
+        try:
+            await worker._operator.open()
+            await worker._public.open()
+            worker._readiness.phase = Phase.SERVING
+            yield worker
+        finally:
+            await worker._public.close()
+            await worker._operator.close()
+
+    @property
+    def public(self) -> str:
+        """Where bots and gateways ask."""
+        return self._public.url
+
+    @property
+    def operator(self) -> str:
+        """Where operators and Prometheus ask."""
+        return self._operator.url
+
+    async def leave(self) -> list[str]:
+        """Leave in order, and return what could not be done."""
+        within = plan(self._settings)
+        ending = Ending(clock=self._clock, telemetry=self._cache.telemetry)
+        self._readiness.phase = Phase.LEAVING
+        await self._clock.sleep(within.notice_s)
+        self._readiness.phase = Phase.DRAINING
+        await ending.step("finish requests", self._requests.settle, within_s=within.requests_s)
+        await ending.step("close the port", self._public.close, within_s=2 * _CUT_OFF_WITHIN_S)
+        await ending.step("close the sessions", self._cache.close, within_s=within.sessions_s + _CUT_OFF_WITHIN_S)
+        report = self._cache.supervisor.state().drain
+        if report is not None and not report.complete:
+            ending.undone.append(f"sessions: {msgspec.json.encode(report).decode()}")
+        return ending.undone
+
+
+class _Port:
+    """One port of the worker.
+
+    Attributes:
+        url: where it is, once it is open.
+    """
+
+    def __init__(self, app: web.Application, *, host: str, port: int) -> None:
+        self._app = app
+        self._host = host
+        self._port = port
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+
+    async def open(self) -> None:
+        """Listen.
+
+        Raises:
+            Invalid: the address is taken, or is not this machine's.
+        """
+        runner = self._runner = web.AppRunner(
+            self._app, access_log=None, handle_signals=False, shutdown_timeout=_CUT_OFF_WITHIN_S
+        )
+        await runner.setup()
+        site = web.TCPSite(runner, self._host, self._port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise Invalid(f"cannot listen at {self._host} port {self._port}: {error.strerror or error}") from error
+        host, port = runner.addresses[0][:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    async def close(self) -> None:
+        """Listen no more, and cut off what is still connected; to close again does nothing."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
