@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mangacache.redis import Link
     from mangacache.redis.subscriptions import Dial
     from mangacache.sessions import Supervisor
+    from mangacache.sessions.memory import Memory
     from mangacache.settings import Settings
     from mangacache.store import Transport
 
@@ -68,6 +69,7 @@ class MangaCache:
         clock: Clock,
         random: Random,
         telemetry: Telemetry,
+        memory: Memory | None = None,
     ) -> None:
         self.settings = settings
         self.telemetry = telemetry
@@ -77,7 +79,9 @@ class MangaCache:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._ended = asyncio.Event()
-        self._sessions = Sessions(store, tier, settings=settings, clock=clock, random=random, telemetry=telemetry)
+        self._sessions = Sessions(
+            store, tier, settings=settings, clock=clock, random=random, telemetry=telemetry, memory=memory
+        )
         asker = Asker(link, settings=settings)
         self._connections = Connections(asker, settings=settings, random=random, telemetry=telemetry)
         self._rate_limits = RateLimits(asker, settings=settings, clock=clock, random=random, telemetry=telemetry)
@@ -115,6 +119,7 @@ class MangaCache:
         transport: Transport | None = None,
         link: Link | None = None,
         dax: Transport | None = None,
+        memory: Memory | None = None,
     ) -> AsyncIterator[MangaCache]:
         """Open the tiers, check the table, and close everything at the end of the `async with` block.
 
@@ -126,6 +131,7 @@ class MangaCache:
             link: the way to Redis, closed at the end; by default the one that `redis_link`
                 names, to `redis_endpoint`, where that is set.
             dax: the way to DAX; by default its own client, to `dax_endpoint`, where that is set.
+            memory: where the supervisor learns how memory stands; the machine, or the container, by default.
 
         Raises:
             Invalid: no credentials, or a table with wrong keys.
@@ -166,6 +172,7 @@ class MangaCache:
                 clock=clock,
                 random=random,
                 telemetry=telemetry,
+                memory=memory,
             )
             try:
                 yield cache

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mangacache.context import ContextTier
     from mangacache.model import Consistency, Context, Version
     from mangacache.sessions.actor import Actor
+    from mangacache.sessions.memory import Memory
     from mangacache.settings import Settings
     from mangacache.store import Store
     from mangacache.store.effects import Steps
@@ -45,6 +46,7 @@ class Sessions:
         clock: Clock,
         random: Random,
         telemetry: Telemetry,
+        memory: Memory | None = None,
     ) -> None:
         self.store = store
         self.settings = settings
@@ -106,6 +108,7 @@ class Sessions:
             clock=clock,
             random=random,
             telemetry=telemetry,
+            memory=memory,
         )
 
     def __len__(self) -> int:

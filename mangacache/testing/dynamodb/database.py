@@ -91,7 +91,7 @@ class MemoryDynamoDB:
             (table, table.schema.of_item(item))
             for table in self._tables.values()
             if table.ttl_attribute is not None
-            for _, item in table.items.scan()
+            for _, item, _ in table.items.scan()
             if "N" in (ttl := item.get(table.ttl_attribute, {})) and float(ttl["N"]) <= limit_s
         ]
         for table, key in doomed:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import operator
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from mangacache.testing.dynamodb.conditions import parse_condition
 from mangacache.testing.dynamodb.errors import invalid, mistyped
 from mangacache.testing.dynamodb.paths import project
 from mangacache.testing.dynamodb.request import Request
-from mangacache.testing.dynamodb.values import Item, copy_item, item_size, normalise_item, scalar, type_of
+from mangacache.testing.dynamodb.values import Item, copy_item, normalise_item, scalar, type_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from mangacache.testing.dynamodb.conditions import KeyTerm, Test
+    from mangacache.testing.dynamodb.conditions import KeyTerm
     from mangacache.testing.dynamodb.table import Index, KeySchema, Partitions, Place, Table
     from mangacache.testing.dynamodb.values import AttributeValue, Scalar
 
+_RELATIONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 _SELECTS: Final = frozenset({"ALL_ATTRIBUTES", "ALL_PROJECTED_ATTRIBUTES", "COUNT", "SPECIFIC_ATTRIBUTES"})
 
 
@@ -31,7 +39,7 @@ def query(table: Table, parameters: Mapping[str, Any], page_bytes: int) -> dict[
     backwards = not parameters.get("ScanIndexForward", True)
     entries = view.entries.walk(partition, after=start and start[1], backwards=backwards)
     # Every item of an ordered partition that is out of range costs nothing: the service seeks.
-    return view.page((entry for entry in entries if in_range(entry[1], {})), request, page_bytes)
+    return view.page((entry for entry in entries if in_range(entry[0][0])), request, page_bytes)
 
 
 def scan(table: Table, parameters: Mapping[str, Any], page_bytes: int) -> dict[str, Any]:
@@ -74,7 +82,7 @@ class _View:
             return table_key[0], table_key[1:]
         return self._index.place(item, table_key)
 
-    def page(self, entries: Iterator[tuple[Place, Item]], request: Request, page_bytes: int) -> dict[str, Any]:
+    def page(self, entries: Iterator[tuple[Place, Item, int]], request: Request, page_bytes: int) -> dict[str, Any]:
         """Return one page: at most `Limit` items looked at, and no more bytes than a page holds."""
         parameters = request.parameters
         chosen, projection = request.filter(), request.projection()
@@ -86,8 +94,8 @@ class _View:
         last: Item | None = None
         looked_at = read_bytes = 0
         answer: dict[str, Any] = {}
-        for _, item in entries:
-            read_bytes += item_size(item)
+        for _, item, size in entries:
+            read_bytes += size
             if last is not None and read_bytes > page_bytes:
                 answer["LastEvaluatedKey"] = self._key_of(last)
                 break
@@ -109,8 +117,8 @@ class _View:
 
 def _key_test(
     schema: KeySchema, terms: tuple[KeyTerm, ...], values: Mapping[str, AttributeValue]
-) -> tuple[Scalar, Test]:
-    """Return the partition a key condition names, and a test of the sort key."""
+) -> tuple[Scalar, Callable[[Any], bool]]:
+    """Return the partition a key condition names, and a test of the sort key's value."""
     hash_name, *range_name = schema.names
     by_name = {term.attribute: term for term in terms}
     wanted = by_name.pop(hash_name, None)
@@ -126,7 +134,7 @@ def _key_test(
     partition = scalar(values[wanted.values[0]])
     for term in by_name.values():
         return partition, _range_test(term, values)
-    return partition, lambda _item, _values: True
+    return partition, lambda _: True
 
 
 def _check_key_value(term: KeyTerm, value: AttributeValue, wanted: str) -> None:
@@ -139,20 +147,25 @@ def _check_key_value(term: KeyTerm, value: AttributeValue, wanted: str) -> None:
         )
 
 
-def _range_test(term: KeyTerm, values: Mapping[str, AttributeValue]) -> Test:
-    """Return the sort key's condition, tested as a condition expression on the item would be."""
-    names = (("#key", term.attribute),)
+def _range_test(term: KeyTerm, values: Mapping[str, AttributeValue]) -> Callable[[Any], bool]:
+    """Return the sort key's condition; what it compares with is of the key's type, as has been checked."""
+    given: list[Any] = [scalar(values[name]) for name in term.values]
     if term.relation == "BETWEEN":
-        low, high = term.values
-        if scalar(values[low]) > scalar(values[high]):  # type: ignore[operator] # both of the key's type
+        low, high = given
+        if low > high:
             raise invalid(
                 "Invalid KeyConditionExpression: The BETWEEN operator requires upper bound to be greater than or "
-                f"equal to lower bound; lower bound operand: {values[low]}, upper bound operand: {values[high]}"
+                f"equal to lower bound; lower bound operand: {values[term.values[0]]}, "
+                f"upper bound operand: {values[term.values[1]]}"
             )
-        text = f"#key BETWEEN {low} AND {high}"
-    elif term.relation == "begins_with":
-        text = f"begins_with(#key, {term.values[0]})"
-    else:
-        text = f"#key {term.relation} {term.values[0]}"
-    test = parse_condition(text, names, "KeyConditionExpression").test
-    return lambda item, _: test(item, values)
+        return lambda key: bool(low <= key <= high)
+    (wanted,) = given
+    if term.relation == "begins_with":
+        if isinstance(wanted, Decimal):
+            raise invalid(
+                "Invalid KeyConditionExpression: Incorrect operand type for operator or function; "
+                "operator or function: begins_with, operand type: N"
+            )
+        return lambda key: bool(key.startswith(wanted))
+    holds = _RELATIONS[term.relation]
+    return lambda key: bool(holds(key, wanted))

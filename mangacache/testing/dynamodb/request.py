@@ -20,6 +20,7 @@ _LEGACY: Final = frozenset(
     | {"QueryFilter", "ScanFilter"}
 )
 _NOT_MODELLED: Final = frozenset({"ReturnConsumedCapacity", "ReturnItemCollectionMetrics", "Segment", "TotalSegments"})
+_LOOKED_AT: Final = _LEGACY | _NOT_MODELLED
 _PARSED_WITHOUT_VALUES: Final = "ExpressionAttributeValues"
 
 
@@ -32,8 +33,8 @@ class Request:
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self.parameters = parameters
-        for name in parameters:
-            if name in _LEGACY or (name in _NOT_MODELLED and parameters[name] != "NONE"):
+        for name in _LOOKED_AT.intersection(parameters):
+            if name in _LEGACY or parameters[name] != "NONE":
                 raise unsupported(f"the parameter {name}")
         names: Mapping[str, str] = parameters.get("ExpressionAttributeNames") or {}
         self._names = tuple(sorted(names.items()))

@@ -79,7 +79,7 @@ class Partitions:
 
     def __init__(self) -> None:
         self._places: dict[Scalar, list[Place]] = {}
-        self._items: dict[tuple[Scalar, Place], Item] = {}
+        self._items: dict[tuple[Scalar, Place], tuple[Item, int]] = {}
         self._scan_order: list[Scalar] | None = None
 
     def __len__(self) -> int:
@@ -87,7 +87,8 @@ class Partitions:
 
     def get(self, partition: Scalar, place: Place) -> Item | None:
         """Return an item, or None."""
-        return self._items.get((partition, place))
+        found = self._items.get((partition, place))
+        return found[0] if found is not None else None
 
     def put(self, partition: Scalar, place: Place, item: Item) -> None:
         """Add or replace an item."""
@@ -96,7 +97,7 @@ class Partitions:
                 self._places[partition] = []
                 self._scan_order = None
             insort(self._places[partition], place)
-        self._items[partition, place] = item
+        self._items[partition, place] = item, item_size(item)
 
     def remove(self, partition: Scalar, place: Place) -> None:
         """Forget an item, if it is there."""
@@ -110,8 +111,8 @@ class Partitions:
 
     def walk(
         self, partition: Scalar, *, after: Place | None = None, backwards: bool = False
-    ) -> Iterator[tuple[Place, Item]]:
-        """Yield a partition's items in order, behind the place `after` where it is given."""
+    ) -> Iterator[tuple[Place, Item, int]]:
+        """Yield a partition's items in order with their sizes, behind the place `after` where it is given."""
         places = self._places.get(partition, [])
         if backwards:
             end = len(places) if after is None else bisect_left(places, after)
@@ -119,9 +120,9 @@ class Partitions:
         else:
             chosen = places[0 if after is None else bisect_right(places, after) :]
         for place in chosen:
-            yield place, self._items[partition, place]
+            yield place, *self._items[partition, place]
 
-    def scan(self, after: tuple[Scalar, Place] | None = None) -> Iterator[tuple[Place, Item]]:
+    def scan(self, after: tuple[Scalar, Place] | None = None) -> Iterator[tuple[Place, Item, int]]:
         """Yield all items, partitions in an order of no meaning that stays the same, as a hash's does."""
         if self._scan_order is None:
             self._scan_order = sorted(self._places, key=_scattered)
@@ -212,7 +213,7 @@ class Table:
             dict(definition.get("Projection", {})),
         )
         self.indexes[index.name] = index
-        for _, item in self.items.scan():
+        for _, item, _ in self.items.scan():
             self._reindex(index, self.schema.of_item(item), None, item)
 
     def remove_index(self, name: str) -> None:

@@ -53,6 +53,8 @@ def normalise(value: Mapping[str, Any], depth: int = 0) -> AttributeValue:
         Refusal: no type or several, an invalid number, an empty or repeating set, `NULL` that is not true,
             or deeper than 32 levels.
     """
+    if len(value) == 1 and type(text := value.get("S")) is str:
+        return {"S": text}
     if len(value) != 1:
         several = "has more than one datatypes set" if value else "is empty"
         raise invalid(f"Supplied AttributeValue {several}, must contain exactly one of the supported datatypes")
@@ -151,7 +153,10 @@ def scalar(value: AttributeValue) -> Scalar:
 
 def copy_item(item: Item) -> Item:
     """Return a deep copy, for what leaves the double."""
-    return {name: copy_value(value) for name, value in item.items()}
+    return {
+        name: value.copy() if "S" in value or "N" in value or "B" in value else copy_value(value)
+        for name, value in item.items()
+    }
 
 
 def copy_value(value: AttributeValue) -> AttributeValue:

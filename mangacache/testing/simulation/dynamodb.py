@@ -111,6 +111,7 @@ class SimulatedClient:
         async def call(**parameters: Any) -> dict[str, Any]:
             return await self._dynamodb.request(method, operation, parameters)
 
+        setattr(self, method, call)  # found without this the next time
         return call
 
 

@@ -102,6 +102,8 @@ class Chaos:
 
 _ALL: Final = 0.3
 _LEAST: Final = 2
+_LOOKS_S: Final = 1.5
+"""Within which a supervisor has looked at its memory."""
 _NOTICES: Final = 0.5
 _ALL_KEYS, _SCRIPTS = 0.1, 0.2
 
@@ -238,6 +240,14 @@ async def _worker_stands_still(chaos: Chaos, lasts_s: float) -> None:
         worker.process.go_on()
 
 
+async def _memory_is_short(chaos: Chaos, lasts_s: float) -> None:
+    worker = chaos.someone()
+    if worker is not None:
+        worker.memory.used, worker.memory.limit = 95, 100
+        await chaos.pass_s(max(lasts_s, _LOOKS_S))
+        worker.memory.used = worker.memory.limit = 0
+
+
 KINDS: Final[dict[str, Callable[[Chaos, float], Awaitable[None]]]] = {
     "redis is killed and starts empty": _redis_killed,
     "redis fails over to a replica that lags": _failover,
@@ -256,6 +266,7 @@ KINDS: Final[dict[str, Callable[[Chaos, float], Awaitable[None]]]] = {
     "a worker is killed": _worker_killed,
     "a worker is told to stop": _worker_stopped,
     "a worker stands still": _worker_stands_still,
+    "a worker's memory is short": _memory_is_short,
 }
 """Each kind of fault, by the name that traces show."""
 

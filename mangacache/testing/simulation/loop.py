@@ -236,7 +236,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             if not handle._cancelled:  # noqa: SLF001
                 self.steps += 1
                 self._now_s += _TICK_S
-                handle._run()  # noqa: SLF001
+                try:  # as the handle runs itself, without a call more for each callback
+                    handle._context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]  # noqa: SLF001
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - whatever it is, it is told to the loop's handler
+                    self._tell(handle, error)
         handle = None  # type: ignore[assignment]  # keeps nothing alive
         if not ready and not process.inbox:
             self.forget(process)
@@ -246,6 +251,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             process.stall(self._random.random() * _STALL_S)
         if self._events and self._events[0][0] <= self._now_s:
             self._take_due()
+
+    def _tell(self, handle: asyncio.Handle, error: BaseException) -> None:
+        context = {"message": f"Exception in callback {handle!r}", "exception": error, "handle": handle}
+        self.call_exception_handler(context)
 
     def _take_in(self, process: Process) -> None:
         """Put what has come at the end of the queue: connections in any order, each in its own, then timers."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mangacache.testing.history import Report
     from mangacache.testing.simulation.world import Worker
 
-OPERATIONS: Final = 60
+OPERATIONS: Final = 120
 _LEVELS: Final = (Consistency.STRONG, Consistency.LATEST, Consistency.SESSION, Consistency.EVENTUAL(2.0))
 _QUIET_S: Final = 0.5
 _TRIES: Final = 20

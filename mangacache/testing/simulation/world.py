@@ -32,6 +32,28 @@ class Died(Exception):
     """The worker was killed before the call ended: whether it had an effect is unknown."""
 
 
+class SimulatedMemory:
+    """The memory of a worker's machine: as much as the simulation says, whatever the real one has.
+
+    Attributes:
+        used: how many bytes count against the limit.
+        limit: how many there may be; 0 where that cannot be told.
+    """
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self) -> None:
+        self.used = self.limit = 0
+
+    def used_bytes(self) -> int:
+        """See `mangacache.sessions.memory.Memory`."""
+        return self.used
+
+    def limit_bytes(self) -> int:
+        """See `mangacache.sessions.memory.Memory`."""
+        return self.limit
+
+
 class RemoteCall(Generic[T]):
     """Something that runs in a worker's process.
 
@@ -57,7 +79,7 @@ class Worker:
     Attributes:
         name: of the process.
         process: that it runs in.
-        clock: of its machine.
+        clock, memory: of its machine.
         cache: the instance; use it only in what `call` runs.
     """
 
@@ -65,6 +87,7 @@ class Worker:
         self.name = name
         self.process: Process = world.loop.process(name)
         self.clock = SimulatedClock(world.loop, wrong_by_s=wrong_by_s)
+        self.memory = SimulatedMemory()
         self._world = world
         self._settings = settings
         self._cache: MangaCache | None = None
@@ -108,6 +131,7 @@ class Worker:
             clock=self.clock,
             random=world.random_for(self.name),
             transport=AioTransport(world.dynamodb.client()),
+            memory=self.memory,
         ) as cache:
             self._cache = cache
             opened.set_result(None)
