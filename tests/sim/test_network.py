@@ -143,18 +143,19 @@ def test_what_a_process_sent_before_it_was_killed_arrives_and_its_connections_en
         heard, written = [], loop.create_future()
 
         async def live():
-            transport, _ = await connected(loop)
+            transport, client = await connected(loop)
             transport.write(b"last words")
-            written.set_result(None)
+            written.set_result(client)
             await loop.create_future()
 
         loop.start(process, live(), name="live")
         server.accept = lambda connection: Listener(heard, connection)
-        await written
+        client = await written
         assert heard == []
         process.kill()
         network.died(process)
         await asyncio.sleep(1)
         assert heard == [b"last words", "ended"]
+        assert not client.lost, "the dead hear of nothing: whoever killed them would act in their name"
 
     run(story)

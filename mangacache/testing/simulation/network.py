@@ -280,7 +280,7 @@ class Connection(asyncio.Transport):
             self._lost = True
             self._end()
         if self.protocol is not None and not self._lost:
-            self._network.loop.call_soon(self._lose, None)
+            self._network.loop.call_soon(self._lose, None, context=self.process.context)
 
     def abort(self) -> None:
         """See asyncio."""
