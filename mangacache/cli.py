@@ -1,4 +1,4 @@
-"""The command line: `mangacache demo`, `serve`, `replay`, `local`, `dax-emulator`, `tables create`."""
+"""The command line: `mangacache demo`, `serve`, `replay`, `local`, `dax-emulator`, `tables create`, `doctor`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import anyio
 
 from mangacache import __version__
 from mangacache.clock import SystemClock, system_random
+from mangacache.diagnosis.command import add_diagnoses
 from mangacache.errors import Invalid, MangaCacheError
 from mangacache.replay import SAMPLE, Options, is_clean, replay, rows
 from mangacache.settings import Settings
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     add_serve(commands)
+    add_diagnoses(commands, emulator_status=_emulator_status)
 
     again = commands.add_parser("replay", help="replay recorded chats through the servers that are configured")
     again.add_argument("file", type=Path, help="recorded chats: .jsonl or .jsonl.gz")
@@ -262,6 +264,13 @@ async def _dax_emulator(arguments: argparse.Namespace) -> int:
     for line in status_lines(status):
         print(line)
     return 0
+
+
+def _emulator_status(port: int) -> dict[str, Any]:
+    _check_embedded()
+    from mangacache.local.dax.command import fetch_status  # noqa: PLC0415 - an extra
+
+    return fetch_status(port)
 
 
 def _check_embedded() -> None:

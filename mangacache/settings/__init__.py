@@ -1,6 +1,6 @@
 """What an operator may set: one frozen object, read from the environment, a TOML file, or given in code."""
 
-from mangacache.settings._addresses import DaxAddress, RedisAddress
+from mangacache.settings._addresses import DaxAddress, RedisAddress, is_loopback
 from mangacache.settings._settings import Described, Settings, describe, specs
 from mangacache.settings._sources import CONFIG_VARIABLE
 from mangacache.settings._spec import Spec
@@ -13,5 +13,6 @@ __all__ = [
     "Settings",
     "Spec",
     "describe",
+    "is_loopback",
     "specs",
 ]

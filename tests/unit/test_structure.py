@@ -17,7 +17,7 @@ GROUND = ("model", "settings", "clock", "tasks", "telemetry", "breaker", "collec
 FLOORS = (
     ("cli",),
     ("worker",),
-    ("replay", "simulation"),
+    ("replay", "simulation", "diagnosis"),
     ("__init__",),
     ("service",),
     ("sessions",),
@@ -35,7 +35,8 @@ MAY_USE_ASIDE = {"local": ("cli",), "testing": ("local", "simulation")}
 ROOMS_INSIDE = {"testing/simulation/": "simulation"}
 # What the double of Redis shares with the real thing: the seam and the pool of connections, and the scripts' texts.
 # The DAX emulator asks DynamoDB by the store's own HTTP: through the AWS client it would spend its time on that alone.
-ASIDE_STANDS_ON = {"local": ("store",), "testing": ("redis", "context", "ephemeral")}
+# Fault points stand at the doors to both, and fail as these do.
+ASIDE_STANDS_ON = {"local": ("store",), "testing": ("redis", "context", "ephemeral", "store")}
 
 # Where a clock, a generator or a task is taken elsewhere than from clock.py and tasks.py, and why it may be.
 ALLOWED = {

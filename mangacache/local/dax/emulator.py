@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
@@ -165,6 +166,8 @@ class DaxEmulator:
             "dynamodb": self.upstream.url,
             "uptime_s": round(self.clock.monotonic_s() - self._began_s, 3),
             "leader": self.leader,
+            "item_ttl_s": self.options.item_ttl_s or math.inf,
+            "query_ttl_s": self.options.query_ttl_s or math.inf,
             "replication_lag_s": self.cluster.replication_lag_s,
             "items": asdict(reduce(add, (node.items.counts for node in nodes), CacheCounts())),
             "queries": asdict(reduce(add, (node.queries.counts for node in nodes), CacheCounts())),
