@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from prometheus_client import Metric
     from structlog.typing import FilteringBoundLogger
@@ -95,13 +95,41 @@ class Telemetry:
         self.contexts = Labelled(
             Counter("mangacache_contexts", "Contexts answered.", ["source"], registry=self.registry)
         )
+        self.tier_misses = Labelled(
+            Counter(
+                "mangacache_tier_misses",
+                "Contexts that a tier was asked for and did not have; what it had is in mangacache_contexts_total.",
+                ["tier"],
+                registry=self.registry,
+            )
+        )
+        self.tier_stale_refused = Labelled(
+            Counter(
+                "mangacache_tier_stale_refused",
+                "Contexts that were there and older than the reader, or the tier, may use: refused.",
+                ["tier"],
+                registry=self.registry,
+            )
+        )
         self.collisions = Counter(
             "mangacache_append_collisions", "Appends that found their number taken.", registry=self.registry
         )
         self.redis_calls = Labelled(
             Counter("mangacache_redis_calls", "Round trips to Redis, by script.", ["script"], registry=self.registry)
         )
+        self.redis_seconds = Labelled(
+            Histogram(
+                "mangacache_redis_call_seconds",
+                "Time from asking Redis to its answer, the wait for a connection included, by script.",
+                ["script"],
+                buckets=_BUCKETS_S,
+                registry=self.registry,
+            )
+        )
         self.redis_up = Gauge("mangacache_redis_up", "Whether Redis is reached.", registry=self.registry)
+        self.redis_reconnections = Counter(
+            "mangacache_redis_reconnections", "Times that Redis was reached again.", registry=self.registry
+        )
         self.cache_events = Labelled(
             Counter(
                 "mangacache_context_cache",
@@ -116,6 +144,15 @@ class Telemetry:
                 "Requests that DAX was to answer: answered, failed, refused by what stands behind it, or not sent"
                 " because too many are under way (full) or DAX is away (open).",
                 ["operation", "outcome"],
+                registry=self.registry,
+            )
+        )
+        self.dax_seconds = Labelled(
+            Histogram(
+                "mangacache_dax_request_seconds",
+                "Time of one request to DAX, the wait for a thread included.",
+                ["operation"],
+                buckets=_BUCKETS_S,
                 registry=self.registry,
             )
         )
@@ -154,6 +191,13 @@ class Telemetry:
         self.loop_lag_seconds = Gauge(
             "mangacache_loop_lag_seconds", "How late the event loop runs.", registry=self.registry
         )
+        self.depths: dict[str, list[Callable[[], int]]] = {}
+        self._depth = Gauge(
+            "mangacache_queue_depth",
+            "What waits or is under way in a queue, by its name.",
+            ["queue"],
+            registry=self.registry,
+        )
         self.survived = Labelled(
             Counter(
                 "mangacache_survived",
@@ -162,6 +206,12 @@ class Telemetry:
                 registry=self.registry,
             )
         )
+
+    def watch_depth(self, queue: str, depth: Callable[[], int]) -> None:
+        """Show how much is in a queue whenever somebody looks; several that go by one name are added up."""
+        depths = self.depths.setdefault(queue, [])
+        depths.append(depth)
+        self._depth.labels(queue).set_function(lambda: sum(each() for each in depths))
 
     def value(self, name: str, **labels: str) -> float:
         """Return a sample's value, 0 where it was never counted."""

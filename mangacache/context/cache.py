@@ -15,11 +15,14 @@ from mangacache.context.messages import (
     Effect,
     Fill,
     Get,
+    Lease,
     Observe,
     Outcome,
+    Overtaken,
     Pause,
     Reading,
     Release,
+    Spoilt,
     Steps,
 )
 from mangacache.context.reading import read, read_strongly
@@ -190,6 +193,10 @@ class RedisContexts:
             case Admit(why):
                 self._limiter.take(self._clock.monotonic_s(), why=why)
         self._telemetry.cache_events.labels(type(effect if outcome is None else outcome).__name__.lower()).inc()
+        if isinstance(outcome, Lease | Spoilt):
+            self._telemetry.tier_misses.labels("redis").inc()
+        elif isinstance(outcome, Overtaken):
+            self._telemetry.tier_stale_refused.labels("redis").inc()
         return outcome
 
     async def _wait_out(self) -> None:

@@ -79,11 +79,15 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
         self._joining = 0
         self._looking = False
         self._looker: asyncio.Task[None] | None = None
+        telemetry.watch_depth("redis_pipeline", self._depth)
         self._counts: dict[str, int] = {}  # handed to the metrics now and then: to count there is a tenth of a call
 
     def __repr__(self) -> str:
         sent, waiting = sum(line.sent for line in self._lines), sum(line.waiting for line in self._lines)
         return f"<{type(self).__name__} {self._address}, {self._state()}, {sent} sent, {waiting} waiting>"
+
+    def _depth(self) -> int:
+        return self._joining + sum(line.sent + line.waiting for line in self._lines)
 
     def watch_with(self, changes: Changes) -> None:
         """See `Link`."""

@@ -256,6 +256,7 @@ class ReconnectingLink(ABC, Generic[L]):
         if lent.generation == self._generation and not self._closed:
             self._down = ""
             self.stand(1)
+            self._telemetry.redis_reconnections.inc()
             self._telemetry.log.info("redis_up", tries=tries)
         self._take_back(lent)
 

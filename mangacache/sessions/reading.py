@@ -128,6 +128,10 @@ class Reads:
     ) -> Context:
         """Return the session's context; see `Session.context`."""
         actor = self._residents.actor(session_id)
+        if consistency.name not in _BEYOND_MEMORY:
+            self._telemetry.tier_misses.labels("memory").inc()
+            if actor.known is not None:
+                self._telemetry.tier_stale_refused.labels("memory").inc()
         if actor.known is not None and is_anothers(actor.known.meta, customer_id, self._clock.time_s()):
             consistency = Consistency.LATEST  # it may have been deleted and begun again by this customer
         if not self._intake.enter_to_read():

@@ -71,6 +71,7 @@ class Windows:
             source = "dax" if found else source
             absent = [number for number in missing if number not in found]
             if absent:
+                reads.door.missed()
                 found |= await self._strongly(session_id, snapshot.version.incarnation, absent)
             if len(found) < len(missing):
                 return None

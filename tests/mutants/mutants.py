@@ -655,8 +655,8 @@ MUTANTS = (
         "D",
         "the token at an old answer",
         "store/dax/eventual.py",
-        "return answer if at_least is None or answer.version.covers(at_least) else None",
-        "return answer",
+        "if at_least is not None and not answer.version.covers(at_least):",
+        "if False:",
         (DAX, "older_than_the_token and double"),
     ),
     _mutant(

@@ -42,6 +42,7 @@ class DaxDoor:
     ) -> None:
         self._transport = transport
         self._table_name = table_name
+        self._clock = clock
         self._telemetry = telemetry
         self._breaker = Breaker(RULES, clock=clock, random=random, changed=self._changed)
         self._tasks = TaskOwner(on_failure=telemetry.count_survived)
@@ -82,6 +83,7 @@ class DaxDoor:
 
     async def _asked(self, operation: str, parameters: Mapping[str, Any], permit: int) -> dict[str, Any] | None:
         for tries_left in (1, 0):
+            sent_s = self._clock.monotonic_s()
             try:
                 answer = await self._transport.request(operation, parameters)
             except (Rejected, Closed):
@@ -98,6 +100,7 @@ class DaxDoor:
                 return self._counted(operation, "failed")
             self._breaker.succeeded(permit)
             self._telemetry.dax_requests.labels(operation, "answered").inc()
+            self._telemetry.dax_seconds.labels(operation).observe(self._clock.monotonic_s() - sent_s)
             return answer
         raise AssertionError("the second try returns")
 
@@ -105,6 +108,14 @@ class DaxDoor:
         """Count a request that DAX did not answer, and return what stands for that."""
         self._telemetry.dax_requests.labels(operation, outcome).inc()
         return None
+
+    def missed(self) -> None:
+        """Count an answer in which something was absent, which DynamoDB is asked for then."""
+        self._telemetry.tier_misses.labels("dax").inc()
+
+    def refused_as_stale(self) -> None:
+        """Count an answer that was older than its reader's token."""
+        self._telemetry.tier_stale_refused.labels("dax").inc()
 
     async def put(self, parameters: Mapping[str, Any]) -> bool | None:
         """Put an item through DAX, once.

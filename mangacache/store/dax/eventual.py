@@ -65,14 +65,18 @@ class Eventual:
         try:
             read = await self._read(session_id)
         except (Reread, Corrupt):
-            return None
+            read = None
         now_s = self._clock.time_s()
         if read is None or read.foreign:
+            self._reads.door.missed()
             return None
         answer = joined(known, read, grew_after_sent=True) if known is not None and not known.foreign else read
         if answer.must_begin(now_s) or is_anothers(answer.meta, customer_id, now_s):
             return None
-        return answer if at_least is None or answer.version.covers(at_least) else None
+        if at_least is not None and not answer.version.covers(at_least):
+            self._reads.door.refused_as_stale()
+            return None
+        return answer
 
     async def _read(self, session_id: str) -> Snapshot | None:
         item, items = await both(self._reads.item(session_id, keys.META), self._reads.newest(session_id, WINDOW))

@@ -91,4 +91,5 @@ def dax_transport(
     threads = Threads(
         settings.dax_threads, limit=settings.dax_calls, timeout_s=timeout_s, clock=clock, telemetry=telemetry
     )
+    telemetry.watch_depth("dax_threads", lambda: threads.under_way)
     return DaxTransport(make_client, threads=threads, clock=clock, timeout_s=timeout_s)
