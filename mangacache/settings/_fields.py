@@ -559,3 +559,52 @@ class Fields:
         unit="fraction",
         span=(0, 1),
     )
+    worker_sockets: int = setting(
+        10_000,
+        "How many WebSockets a worker holds at most; further ones are told to try another one.",
+        breaks="Too few: customers are turned away; too many: files, memory and the event loop run short.",
+        unit="sockets",
+        span=(1, 1_000_000),
+    )
+    worker_socket_heartbeat_s: float = setting(
+        30.0,
+        "How often the client of a WebSocket gives a sign of life; after two and a half times as long it is closed.",
+        breaks="Too short: phones that sleep are cut off; too long: the dead hold sockets, and proxies close idle ones.",
+        unit="seconds",
+        span=(0.1, 3600),
+    )
+    worker_socket_open_s: float = setting(
+        10.0,
+        "How long a new WebSocket may take to say which session it is for.",
+        breaks="Too short: slow networks never get in; too long: whoever says nothing holds sockets.",
+        unit="seconds",
+        span=(0.1, 300),
+    )
+    worker_socket_message_bytes: int = setting(
+        1_048_576,
+        "How long a message of a client's may be.",
+        breaks="Too small: long turns are refused with 1009; too large: so much memory can each socket claim.",
+        unit="bytes",
+        span=(1024, 16_777_216),
+    )
+    worker_socket_queue: int = setting(
+        256,
+        "How many messages may wait for the client of one WebSocket to read them.",
+        breaks="Too few: a short pause of the network is a gap; too many: memory is held for those who do not read.",
+        unit="messages",
+        span=(1, 100_000),
+    )
+    worker_socket_queue_bytes: int = setting(
+        1_048_576,
+        "How many bytes of them may wait; one message more than that may.",
+        breaks="As worker_socket_queue.",
+        unit="bytes",
+        span=(1024, 268_435_456),
+    )
+    worker_socket_stall_s: float = setting(
+        20.0,
+        "How long a client may take nothing of what waits for it before it is closed.",
+        breaks="Too short: a phone in a tunnel is cut off; too long: memory is held for those who do not read.",
+        unit="seconds",
+        span=(0.1, 3600),
+    )

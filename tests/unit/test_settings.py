@@ -95,6 +95,13 @@ EXPECTED_DEFAULTS = {
     "log_format": "auto",
     "traces_endpoint": None,
     "traces_share": 0.01,
+    "worker_sockets": 10_000,
+    "worker_socket_heartbeat_s": 30.0,
+    "worker_socket_open_s": 10.0,
+    "worker_socket_message_bytes": 1_048_576,
+    "worker_socket_queue": 256,
+    "worker_socket_queue_bytes": 1_048_576,
+    "worker_socket_stall_s": 20.0,
 }
 NUMBERS = [spec for spec in specs() if isinstance(spec.default, int | float)]
 PARSERS: list[Callable[[str], object]] = [parse_redis, parse_dax, parse_http]
