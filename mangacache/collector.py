@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from mangacache.clock import Clock
@@ -52,10 +53,17 @@ def freeze(*, thresholds: tuple[int, int, int] = THRESHOLDS) -> int:
 
 
 class PauseWatch:
-    """Measures the collector's pauses while its block runs."""
+    """Measures the collector's pauses while its block runs.
 
-    def __init__(self, clock: Clock) -> None:
+    Args:
+        clock: by which they are measured.
+        paused: told of each, with its generation and seconds. It runs where the collector ran: in the middle of
+            anything, in any thread.
+    """
+
+    def __init__(self, clock: Clock, *, paused: Callable[[int, float], None] | None = None) -> None:
         self._clock = clock
+        self._paused = paused
         self._began_s = 0.0
         self._pauses = 0
         self._full = 0
@@ -80,6 +88,8 @@ class PauseWatch:
         self._full += info.get("generation") == 2  # noqa: PLR2004 - the oldest of the three
         self._total_s += lasted_s
         self._longest_s = max(self._longest_s, lasted_s)
+        if self._paused is not None:
+            self._paused(info.get("generation", 0), lasted_s)
 
     def seen(self) -> Collections:
         """Return what was measured so far."""

@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from mangacache.worker.readiness import Verdict, judge
-
 if TYPE_CHECKING:
-    from mangacache import MangaCache
-    from mangacache.worker.readiness import Readiness
+    from mangacache.worker.monitor import Monitor
+    from mangacache.worker.readiness import Readiness, Verdict
+
+_NOT_KEPT: Final = {"Cache-Control": "no-store"}
 
 
 class HealthPages:
     """Answers for one worker."""
 
-    def __init__(self, cache: MangaCache, readiness: Readiness) -> None:
-        self._cache = cache
+    def __init__(self, monitor: Monitor, readiness: Readiness) -> None:
+        self._monitor = monitor
         self._readiness = readiness
 
-    def verdict(self) -> Verdict:
-        """Return what /readyz says now."""
-        state = self._cache.supervisor.state()
-        self._readiness.look(state.health)
-        return judge(
-            self._readiness.phase,
-            state,
-            away_s=self._readiness.away_s(),
-            hit_ratio_low=False,
-            shedding=False,
+    def routes(self, *, details: bool) -> list[web.RouteDef]:
+        """Return the two pages of a port.
+
+        Args:
+            details: whether /readyz says what is not as it should be, or just that something is not.
+        """
+        return [web.get("/healthz", _alive), web.get("/readyz", self._detailed if details else self._short)]
+
+    async def _short(self, _: web.Request) -> web.Response:
+        verdict = self._monitor.look()
+        return _answer(verdict, {"status": verdict.status})
+
+    async def _detailed(self, _: web.Request) -> web.Response:
+        verdict, hit_ratio = self._monitor.look(), self._monitor.hit_ratio
+        return _answer(
+            verdict,
+            {
+                "status": verdict.status,
+                "reasons": verdict.reasons,
+                "phase": self._readiness.phase.value,
+                "away_s": {name: round(seconds, 1) for name, seconds in self._readiness.away_s().items()},
+                "hit_ratio": {
+                    "ratio": None if math.isnan(hit_ratio.ratio) else round(hit_ratio.ratio, 4),
+                    "low": hit_ratio.low,
+                    "contexts": int(hit_ratio.seen),
+                },
+            },
         )
 
-    def routes(self) -> list[web.RouteDef]:
-        """Return the two pages of a port."""
-        return [web.get("/healthz", self._alive), web.get("/readyz", self._ready)]
 
-    async def _alive(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "alive"}, headers={"Cache-Control": "no-store"})
+async def _alive(_: web.Request) -> web.Response:
+    """Answer at once: that this is answered says that the event loop lives, and nothing else is asked."""
+    return web.json_response({"status": "alive"}, headers=_NOT_KEPT)
 
-    async def _ready(self, _: web.Request) -> web.Response:
-        verdict = self.verdict()
-        return web.json_response(
-            {"status": verdict.status}, status=200 if verdict.ready else 503, headers={"Cache-Control": "no-store"}
-        )
+
+def _answer(verdict: Verdict, body: dict[str, Any]) -> web.Response:
+    return web.json_response(body, status=200 if verdict.ready else 503, headers=_NOT_KEPT)

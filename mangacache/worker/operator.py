@@ -10,13 +10,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
     from mangacache import MangaCache
+    from mangacache.worker.metrics import WorkerMetrics
 
 
 class OperatorPages:
     """Answers for one worker."""
 
-    def __init__(self, cache: MangaCache) -> None:
+    def __init__(self, cache: MangaCache, metrics: WorkerMetrics) -> None:
         self._cache = cache
+        self._worker_metrics = metrics
 
     def routes(self) -> list[web.RouteDef]:
         """Return the operator's own pages."""
@@ -27,6 +29,7 @@ class OperatorPages:
         ]
 
     async def _metrics(self, _: web.Request) -> web.Response:
+        self._worker_metrics.refresh()
         body = generate_latest(self._cache.telemetry.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

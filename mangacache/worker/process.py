@@ -15,6 +15,8 @@ from mangacache.clock import SystemClock
 from mangacache.errors import Invalid
 from mangacache.worker.draining import Ending, plan
 from mangacache.worker.health import HealthPages
+from mangacache.worker.metrics import WorkerMetrics
+from mangacache.worker.monitor import Monitor
 from mangacache.worker.operator import OperatorPages
 from mangacache.worker.readiness import Phase, Readiness
 from mangacache.worker.requests import Requests
@@ -130,7 +132,7 @@ class _Worker:
     """Both ports of a worker, and its end.
 
     Attributes:
-        public, operator: where they are.
+        metrics: what it counts.
     """
 
     def __init__(self, cache: MangaCache, settings: Settings, *, clock: Clock) -> None:
@@ -138,13 +140,17 @@ class _Worker:
         self._settings = settings
         self._clock = clock
         self._readiness = Readiness(clock=clock)
-        self._requests = Requests(self._readiness)
-        health = HealthPages(cache, self._readiness)
+        self.metrics = metrics = WorkerMetrics(cache, clock=clock)
+        self._monitor = Monitor(cache, self._readiness, settings=settings, clock=clock, metrics=metrics)
+        self._requests = Requests(
+            self._readiness, metrics=metrics, telemetry=cache.telemetry, clock=clock, port="public"
+        )
+        health = HealthPages(self._monitor, self._readiness)
         public = web.Application(middlewares=[self._requests.middleware])
-        public.add_routes(health.routes())
+        public.add_routes(health.routes(details=False))
         operator = web.Application()
-        operator.add_routes(health.routes())
-        operator.add_routes(OperatorPages(cache).routes())
+        operator.add_routes(health.routes(details=True))
+        operator.add_routes(OperatorPages(cache, metrics).routes())
         self._public = _Port(public, host=settings.worker_host, port=settings.worker_port)
         self._operator = _Port(operator, host=settings.operator_host, port=settings.operator_port)
 
@@ -157,8 +163,11 @@ class _Worker:
             await worker._operator.open()
             await worker._public.open()
             worker._readiness.phase = Phase.SERVING
-            yield worker
+            worker._monitor.start()
+            with worker.metrics.pauses():
+                yield worker
         finally:
+            await worker._monitor.close()
             await worker._public.close()
             await worker._operator.close()
 

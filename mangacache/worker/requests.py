@@ -1,4 +1,4 @@
-"""The outermost ring around every request: counts those under way, and turns new ones away during the drain."""
+"""The outermost ring around every request: counts, measures, has it logged, and turns new ones away in the drain."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from aiohttp import web
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
+    from mangacache.clock import Clock
+    from mangacache.telemetry import Telemetry
+    from mangacache.worker.metrics import WorkerMetrics
     from mangacache.worker.readiness import Readiness
 
 HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz"})
+_NO_ROUTE: Final = "none"
+_LEFT: Final = "left"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_FAILURE: Final = 500
 
 
 class Requests:
@@ -23,8 +30,14 @@ class Requests:
         under_way: how many have begun and not ended, sockets included.
     """
 
-    def __init__(self, readiness: Readiness) -> None:
+    def __init__(
+        self, readiness: Readiness, *, metrics: WorkerMetrics, telemetry: Telemetry, clock: Clock, port: str
+    ) -> None:
         self._readiness = readiness
+        self._metrics = metrics
+        self._log = telemetry.log
+        self._clock = clock
+        self._port = port
         self._none_left = asyncio.Event()
         self._none_left.set()
         self.under_way = 0
@@ -45,29 +58,71 @@ class Requests:
 
     async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not self._readiness.takes_in and request.path not in HEALTH_PATHS:
-            return self._turned_away()
-        self.under_way += 1
-        self._none_left.clear()
+            self._metrics.turned_away.inc()
+            return turned_away(self._readiness.retry_after_s)
+        self._began()
+        began_s = self._clock.monotonic_s()
+        status, response = _LEFT, None
         try:
-            return await handler(request)
+            response = await handler(request)
+            status = str(response.status)
+            return response
+        except web.HTTPException as error:
+            status = str(error.status)
+            raise
+        except Exception:
+            status = str(_FAILURE)
+            raise
         finally:
-            self.under_way -= 1
-            if not self.under_way:
-                self._none_left.set()
+            self._ended()
+            if not isinstance(response, web.WebSocketResponse):
+                self._measured(request, status, self._clock.monotonic_s() - began_s)
 
-    def _turned_away(self) -> web.Response:
-        after_s = self._readiness.retry_after_s
-        response = web.json_response(
-            {
-                "type": "about:blank",
-                "title": "Service Unavailable",
-                "status": 503,
-                "detail": "this worker is leaving: ask again, and another one answers",
-                "retry_after_s": after_s,
-            },
-            status=503,
-            headers={"Retry-After": str(math.ceil(after_s))},
-            content_type="application/problem+json",
+    def _began(self) -> None:
+        self.under_way += 1
+        self._metrics.under_way.inc()
+        self._none_left.clear()
+
+    def _ended(self) -> None:
+        self.under_way -= 1
+        self._metrics.under_way.dec()
+        if not self.under_way:
+            self._none_left.set()
+
+    def _measured(self, request: web.Request, status: str, seconds: float) -> None:
+        """Count and log a request by the pattern of its path, so that no id of anybody's stands anywhere."""
+        route, method = route_of(request), request.method if request.method in _METHODS else "other"
+        self._metrics.requests.labels(route, method, status).observe(seconds)
+        log = self._log.info if status.startswith("5") else self._log.debug
+        log(
+            "request",
+            port=self._port,
+            method=method,
+            route=route,
+            status=status,
+            milliseconds=round(seconds * 1e3, 3),
         )
-        response.force_close()
-        return response
+
+
+def route_of(request: web.Request) -> str:
+    """Return the pattern of a request's path, `/v1/sessions/{session_id}/turns`; `none` where there is no route."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else _NO_ROUTE
+
+
+def turned_away(retry_after_s: float) -> web.Response:
+    """Return the answer to a request that comes during the drain, after which the connection is closed."""
+    response = web.json_response(
+        {
+            "type": "about:blank",
+            "title": "Service Unavailable",
+            "status": 503,
+            "detail": "this worker is leaving: ask again, and another one answers",
+            "retry_after_s": retry_after_s,
+        },
+        status=503,
+        headers={"Retry-After": str(math.ceil(retry_after_s))},
+        content_type="application/problem+json",
+    )
+    response.force_close()
+    return response
