@@ -27,16 +27,17 @@ FLOORS = (
     GROUND,
     ("errors",),
 )
-# Beside the floors: the embedded servers and the doubles know nothing of what runs on them.
-ASIDE = ("local", "testing")
+# Beside the floors: the embedded servers and the doubles know nothing of what runs on them, and the workers' client
+# nothing of what the workers stand on: it has the library's words alone.
+ASIDE = ("local", "testing", "client")
 # What DAX does is written down once: its double and its emulator are two ways to talk to the same caches and nodes.
-MAY_USE_ASIDE = {"local": ("cli",), "testing": ("local", "simulation")}
+MAY_USE_ASIDE = {"local": ("cli",), "testing": ("local", "simulation"), "client": ("cli", "replay")}
 # The simulator lies with the doubles, and runs the whole service.
 ROOMS_INSIDE = {"testing/simulation/": "simulation"}
 # What the double of Redis shares with the real thing: the seam and the pool of connections, and the scripts' texts.
 # The DAX emulator asks DynamoDB by the store's own HTTP: through the AWS client it would spend its time on that alone.
 # Fault points stand at the doors to both, and fail as these do.
-ASIDE_STANDS_ON = {"local": ("store",), "testing": ("redis", "context", "ephemeral", "store")}
+ASIDE_STANDS_ON = {"local": ("store",), "testing": ("redis", "context", "ephemeral", "store"), "client": ()}
 
 # Where a clock, a generator or a task is taken elsewhere than from clock.py and tasks.py, and why it may be.
 ALLOWED = {
