@@ -90,7 +90,7 @@ async def serve(
         cache = await stack.enter_async_context(_unless(stop, opening))
         if cache is None:
             return DONE
-        worker = await stack.enter_async_context(_Worker.open(cache, settings, clock=clock))
+        worker = await stack.enter_async_context(Worker.open(cache, settings, clock=clock))
         if warmed_up is not None:
             warmed_up()
         say({"event": "listening", "public": worker.public, "operator": worker.operator})
@@ -128,7 +128,7 @@ async def _unless(stop: Stop, opening: Any) -> AsyncIterator[MangaCache | None]:
         await opening.__aexit__(None, None, None)
 
 
-class _Worker:
+class Worker:
     """Both ports of a worker, and its end.
 
     Attributes:
@@ -156,7 +156,7 @@ class _Worker:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, cache: MangaCache, settings: Settings, *, clock: Clock) -> AsyncIterator[_Worker]:
+    async def open(cls, cache: MangaCache, settings: Settings, *, clock: Clock) -> AsyncIterator[Worker]:
         """Open both ports, and close them at the end of the block."""
         worker = cls(cache, settings, clock=clock)
         try:
