@@ -19,15 +19,20 @@ from mangacache.testing.history import (
     read_history,
     record_state,
 )
+from mangacache.testing.points import FaultPoints
+from mangacache.testing.proxy import DynamoProxy, Proxy
 from mangacache.testing.redis import MemoryRedis
 
 __all__ = [
+    "DynamoProxy",
+    "FaultPoints",
     "HistoryRecorder",
     "MemoryDax",
     "MemoryDynamoDB",
     "MemoryRedis",
     "Operation",
     "Promises",
+    "Proxy",
     "Report",
     "SeenTurn",
     "Violation",

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 from fleet import GUARD_S
-from proxies import Proxy
 from redis import Redis
 
 from mangacache import Closed, Rejected, Settings
@@ -17,7 +16,7 @@ from mangacache.redis import subscriptions as module
 from mangacache.redis.ears import EarDialer
 from mangacache.redis.subscriptions import Deaf, Hears, Said, Subscriptions
 from mangacache.telemetry import Telemetry
-from mangacache.testing import MemoryRedis
+from mangacache.testing import MemoryRedis, Proxy
 
 SERVERS = ("memory", "valkey", "redis")
 

@@ -13,12 +13,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from loadrun import Load, run_load
-from proxies import Proxy
 from redis.asyncio import Redis
 from redises import debian_redis_binary, keys_for_ever
 
 from mangacache.local.process import free_port
 from mangacache.local.valkey import valkey_process
+from mangacache.testing import Proxy
 
 OPERATIONS = int(os.environ.get("FAULT_OPERATIONS", "4000"))
 CALM_OPERATIONS = int(os.environ.get("CALM_OPERATIONS", "6000"))

@@ -7,11 +7,11 @@ from contextlib import AsyncExitStack
 
 import msgspec
 import pytest
-from proxies import Proxy
 from redis.asyncio import Redis
 
 from mangacache.local.valkey import valkey_process
 from mangacache.replay import SAMPLE, Options, is_clean, read_conversations, replay
+from mangacache.testing import Proxy
 
 TIMES = 3
 """The sample is replayed so often, so that a replay lasts through an outage."""

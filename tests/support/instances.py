@@ -7,14 +7,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from proxies import Proxy
-
 from mangacache import MangaCache, Settings
 from mangacache.clock import SystemClock, system_random
 from mangacache.store import Store
 from mangacache.store.transport import AioTransport
 from mangacache.telemetry import Telemetry
-from mangacache.testing import MemoryDynamoDB, MemoryRedis
+from mangacache.testing import MemoryDynamoDB, MemoryRedis, Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

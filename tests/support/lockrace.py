@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mangatest import HANG_GUARD_S
-from proxies import Proxy
+
+from mangacache.testing import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
