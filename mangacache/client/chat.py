@@ -13,7 +13,7 @@ from mangacache.client.attempts import Attempts
 from mangacache.client.problems import error_of, read_problem
 from mangacache.client.sessions import append_body
 from mangacache.client.talk import ChatEvent, Frame, Talk, event_of
-from mangacache.client.values import WireContext, read
+from mangacache.client.values import WireAppends, WireContext, read
 from mangacache.errors import Closed, Rejected, Transient, VersionGone
 from mangacache.model import Consistency, NewTurn, Version, checked_id
 from mangacache.tasks import TaskOwner
@@ -60,7 +60,7 @@ class Chat:
         self._tokens = tokens
         self._content = content
         self._talk = Talk(seen=Version.parse(seen) if seen is not None else None)
-        self._futures: dict[int, asyncio.Future[tuple[Frame, str]]] = {}
+        self._futures: dict[int, asyncio.Future[str]] = {}
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._opened: asyncio.Future[None] | None = None
         self._events: list[ChatEvent] = []
@@ -117,8 +117,8 @@ class Chat:
         """Store up to 32 turns: all of them or none."""
         body = append_body(turns, after=None, rate_limit=rate_limit, random=self._caller.random)
         ids = frozenset(turn["turn_id"] for turn in body.get("turns", (body,)))
-        frame, _ = await self._ask({"type": "append", **body}, ids)
-        done = tuple(each.value() for each in frame.turns)
+        text = await self._ask({"type": "append", **body}, ids)
+        done = tuple(each.value() for each in read(WireAppends, text).turns)
         for appended in done:
             self._tokens.see(self.session_id, appended.version)
         return done
@@ -146,7 +146,7 @@ class Chat:
         if rate_limit is not None:
             message["rate_limit"] = rate_limit
         try:
-            _, text = await self._ask(message)
+            text = await self._ask(message)
         except VersionGone:
             self._tokens.forget(self.session_id)
             raise
@@ -179,7 +179,7 @@ class Chat:
 
     # Asking
 
-    async def _ask(self, message: dict[str, Any], turn_ids: frozenset[str] = frozenset()) -> tuple[Frame, str]:
+    async def _ask(self, message: dict[str, Any], turn_ids: frozenset[str] = frozenset()) -> str:
         """Return the answer to a message; it is sent again where a connection is lost or a worker has to wait."""
         self._check()
         clock, patience = self._caller.clock, self._caller.patience
@@ -188,7 +188,7 @@ class Chat:
         failures = 0
         try:
             while True:
-                future: asyncio.Future[tuple[Frame, str]] = asyncio.get_running_loop().create_future()
+                future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
                 self._futures[number] = future
                 await self._send({**message, "id": number})
                 try:
@@ -354,9 +354,10 @@ class Chat:
         future = self._futures.get(frame.id) if isinstance(frame.id, int) else None
         match frame.type:
             case "appended" | "context" if isinstance(frame.id, int):
-                self._tell(self._talk.answered(frame.id, frame.turns))
+                appended = read(WireAppends, text).turns if frame.type == "appended" else ()
+                self._tell(self._talk.answered(frame.id, appended))
                 if future is not None and not future.done():
-                    future.set_result((frame, text))
+                    future.set_result(text)
             case "error":
                 if future is not None and not future.done():
                     future.set_exception(error_of(read_problem(0, bytes(frame.problem))))
