@@ -1,4 +1,4 @@
-"""Workers' sockets in the process of a test: two or more on one table and one Redis, and clients that say what they heard."""
+"""Workers' sockets in the process of a test, on one table and one Redis, and clients that say what they heard."""
 
 from __future__ import annotations
 
