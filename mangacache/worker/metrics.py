@@ -64,9 +64,11 @@ class WorkerMetrics:
             "Share of contexts that memory or Redis answered, over the last hit_ratio_window_s.",
             registry=registry,
         )
-        self.hit_ratio_low = Gauge("mangacache_hit_ratio_low", "Whether its alarm is on.", registry=registry)
+        self.hit_ratio_low = Gauge(
+            "mangacache_hits_low", "Whether the alarm on the hit ratio is on.", registry=registry
+        )
         self.hit_ratio_alarms = Counter(
-            "mangacache_hit_ratio_alarms", "Times that its alarm has gone on.", registry=registry
+            "mangacache_hits_low_alarms", "Times that the alarm on the hit ratio has gone on.", registry=registry
         )
         self._pauses = Histogram(
             "mangacache_gc_pause_seconds",

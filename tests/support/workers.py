@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from commands import clean_environ
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 PROGRAM = (sys.executable, "-W", "error", "-m", "mangacache.cli", "serve")
 START_GUARD_S = 120.0
@@ -141,3 +141,15 @@ async def worker_process(
         yield worker
     finally:
         await worker.kill()
+
+
+async def eventually(condition: Callable[[], Any], *, within_s: float = START_GUARD_S) -> Any:
+    """Wait until a condition holds, and return what it returned; it may be a coroutine function."""
+    async with asyncio.timeout(within_s):
+        while True:
+            found = condition()
+            if asyncio.iscoroutine(found):
+                found = await found
+            if found:
+                return found
+            await asyncio.sleep(0.01)
