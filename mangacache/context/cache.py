@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from mangacache.context.announcing import Announcer
@@ -29,7 +30,7 @@ from mangacache.context.reading import read, read_strongly
 from mangacache.context.tier import Confirmed, Found
 from mangacache.context.watching import Watch
 from mangacache.context.wire import Asked, Wire
-from mangacache.errors import MangaCacheError, Transient
+from mangacache.errors import Closed, MangaCacheError, Transient
 from mangacache.redis import LinkLost, Moved, ScriptFailed
 from mangacache.store.effects import Load
 from mangacache.tasks import TaskOwner
@@ -78,6 +79,7 @@ class RedisContexts:
         self._holds = settings.redis_policy == "hold"
         self._commit_retry_s = settings.commit_retry_s
         self._read_deadline_s = settings.request_deadline_s
+        self._closing = asyncio.Event()
         self._limiter = ReadLimiter(settings.degraded_reads_per_s)
         self._tasks = TaskOwner(on_failure=telemetry.count_survived)
         calls = Calls(settings)
@@ -200,9 +202,16 @@ class RedisContexts:
         return outcome
 
     async def _wait_out(self) -> None:
+        """Wait until what others may rely on has lapsed; who waits at the end is told, as nobody waits for him."""
         waits_s = self._keeper.knowledge.waits_until_s - self._clock.monotonic_s()
-        if waits_s > 0:
-            await self._clock.sleep(waits_s)
+        if waits_s <= 0:
+            return
+        try:
+            async with self._clock.timeout(waits_s):
+                await self._closing.wait()
+        except TimeoutError:
+            return
+        raise Closed("this MangaCache is closed")
 
     # Writing
 
@@ -261,6 +270,7 @@ class RedisContexts:
 
     async def close(self) -> None:
         """See `ContextTier`."""
+        self._closing.set()
         try:
             await self._tasks.cancel()
         finally:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from mangacache import Consistency, Version
+import pytest
+
+from mangacache import Closed, Consistency, Version
+from mangacache.context.knowledge import Standing
 from mangacache.testing import Operation, SeenTurn, check_history
 from mangacache.testing.simulation import simulate
 from mangacache.testing.simulation.dynamodb import _refused
+from mangacache.testing.simulation.world import SETTINGS
 
 
 class HeldUp:
@@ -51,6 +55,31 @@ def test_a_session_whose_summary_is_swept_under_a_read_is_read_again():
     for seed in range(10):
         context, _ = simulate(story, seed=seed)
         assert context.summary is not None or context.meta is None, context
+
+
+def test_who_waits_until_others_cannot_rely_on_the_epoch_before_is_told_when_the_worker_stops():
+    """Under hold a read at LATEST waits so; it went on after its worker had stopped, and nobody waited for it."""
+
+    async def story(world):
+        worker = await world.worker(settings=SETTINGS.replace(redis_policy="hold"))
+        await worker.call(lambda cache: cache.session("s").append(role="user", content="hello"))
+        world.redis.kill()
+        world.redis.restart()
+        knowledge = worker.cache._sessions._tier._keeper.knowledge
+        while knowledge.standing(world.loop.time()) is not Standing.WAITING:
+            await worker.call(lambda cache: cache.session("another").context(consistency=Consistency.EVENTUAL(0.001)))
+            await world.clock.sleep(0.01)
+        reading = worker.begin(lambda cache: cache.session("s").context(consistency=Consistency.LATEST))
+        await world.clock.sleep(0.01)
+        assert not reading.ended.done()
+        await worker.stop()
+        await world.clock.sleep(0.01)
+        assert not world.left_behind()
+        with pytest.raises(Closed):
+            await reading.ended
+
+    for seed in range(5):
+        simulate(story, seed=seed)
 
 
 def _append(name, number, incarnation, *, begun, ended):

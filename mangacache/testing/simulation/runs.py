@@ -7,12 +7,13 @@ from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Final
 
 from mangacache.errors import Rejected, Transient
-from mangacache.model import Consistency
+from mangacache.model import Consistency, Version
 from mangacache.tasks import TaskOwner
 from mangacache.testing.history import HistoryRecorder, check_history
 from mangacache.testing.history.reading import read_recorded
 from mangacache.testing.simulation.checks import ENDS_LEASES, left_in_redis, survived
 from mangacache.testing.simulation.faults import Chaos, Fault, planned
+from mangacache.testing.simulation.following import Listener
 from mangacache.testing.simulation.loop import Stuck
 from mangacache.testing.simulation.workload import Chats, Client
 from mangacache.testing.simulation.world import SETTINGS, World, simulate
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import random as _random
     from collections.abc import Callable, Sequence
 
-    from mangacache.model import Version
     from mangacache.service import MangaCache
     from mangacache.sessions import Session
     from mangacache.settings import Settings
@@ -42,6 +42,8 @@ _CROWD: Final[dict[str, Any]] = {
     "settings": SETTINGS.replace(near_max_age_s=0.0),
 }
 """Many at once in one session, of whom many leave."""
+_HEARD_WITHIN_S: Final = 120.0
+"""Longer than anything takes that is lost without a sign, and longer than any wait before a connection is tried."""
 _MOVED_S: Final = 5.0
 """Longer than it takes every worker to move on to another epoch: its read, the wait for those who may rely on the one
 before, and a second try."""
@@ -61,6 +63,7 @@ class Shape:
         moves: chance of a client to go to another worker before a call.
         leaves: chance of a caller to leave before the call has ended.
         loyalty: chance of a client to stay with its own session.
+        listeners: how many follow a session by its events.
         rests, rest_s: how often a client rests after a call, and for how long at most.
         faults: what goes wrong.
     """
@@ -78,6 +81,7 @@ class Shape:
     loyalty: float
     rests: float
     rest_s: float
+    listeners: int
     faults: tuple[Fault, ...]
 
     @property
@@ -127,6 +131,7 @@ class Shape:
             loyalty=random.choice((0.2, 0.8)),
             rests=random.choice((0.0, 0.3, 1.0)),
             rest_s=rest_s,
+            listeners=random.randint(0, 2),
             faults=tuple(planned(random, span_s=span_s, at_most=4, kinds=kinds)),
         )
         return replace(shape, **_CROWD) if crowded else shape
@@ -228,16 +233,26 @@ class Run:
         each = -(-shape.operations // shape.clients)
         clients = [Client(f"c{number}", self.chats) for number in range(shape.clients)]
         chats = [drivers.start(client.chat(each), name=f"client {client.name}") for client in clients]
-        for number, fault in enumerate(shape.faults):
+        sessions = shape.session_names
+        listeners = [
+            Listener(f"l{number}", sessions[number % len(sessions)], self.chats) for number in range(shape.listeners)
+        ]
+        for listener in listeners:
+            drivers.start(listener.listen(), name=f"listener {listener.name}")
+        faults = [
             drivers.start(chaos.wreak(fault, begun_s), name=f"fault {number}")
-        for chat in chats:
-            await chat
-        chaos.mend()
-        await drivers.settle()
+            for number, fault in enumerate(shape.faults)
+        ]
+        for task in (*chats, *faults):
+            await task
         chaos.mend()
         if self.chats.degraded:
             await self._look_again()
+        await self._heard_of_all(listeners)
+        for listener in listeners:
+            listener.leave()
         await self._end()
+        await drivers.settle()
         self.chats.wrong += failed
         return await self._checked()
 
@@ -267,6 +282,24 @@ class Run:
                     for name, told in self.chats.told.items()
                     if not found[name].covers(told)
                 ]
+
+    async def _heard_of_all(self, listeners: list[Listener]) -> None:
+        """See that whoever listens knows in the end what was acknowledged."""
+        world, told = self.world, self.chats.told
+        if self.chats.degraded and not all(worker.process.alive for worker in world.workers):
+            return  # what a killed worker owed is told by nobody
+        ends_s = world.clock.monotonic_s() + _HEARD_WITHIN_S
+        behind = listeners
+        while behind and world.clock.monotonic_s() < ends_s:
+            await world.clock.sleep(_QUIET_S)
+            behind = [
+                listener for listener in behind if not listener.seen.covers(told.get(listener.session, Version()))
+            ]
+        self.chats.wrong += [
+            f"{listener.name} knows {listener.session} at {listener.seen}, and {told[listener.session]} was "
+            "acknowledged long before"
+            for listener in behind
+        ]
 
     async def _end(self) -> None:
         world = self.world
