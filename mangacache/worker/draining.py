@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mangacache.telemetry import Telemetry
 
 EXIT_BY_S: Final = 25.0
-_KEPT_BACK_S: Final = 1.5
+_KEPT_BACK_S: Final = 2.5
 """For closing ports and connections, when every step before has taken all of its time."""
 _SHARE_OF_REQUESTS: Final = 0.6
 
@@ -62,7 +62,7 @@ class Ending:
     @property
     def seconds(self) -> float:
         """How long it has taken so far."""
-        return self._clock.monotonic_s() - self._began_s
+        return round(self._clock.monotonic_s() - self._began_s, 3)
 
     async def step(self, name: str, step: Callable[[], Awaitable[object]], *, within_s: float) -> None:
         """Take a step, within its time."""

@@ -15,6 +15,7 @@ from mangacache.clock import SystemClock
 from mangacache.errors import Invalid
 from mangacache.worker.draining import Ending, plan
 from mangacache.worker.health import HealthPages
+from mangacache.worker.memory import MemoryPage
 from mangacache.worker.metrics import WorkerMetrics
 from mangacache.worker.monitor import Monitor
 from mangacache.worker.operator import OperatorPages
@@ -151,6 +152,7 @@ class Worker:
         operator = web.Application()
         operator.add_routes(health.routes(details=True))
         operator.add_routes(OperatorPages(cache, metrics).routes())
+        operator.add_routes(MemoryPage(cache).routes())
         self._public = _Port(public, host=settings.worker_host, port=settings.worker_port)
         self._operator = _Port(operator, host=settings.operator_host, port=settings.operator_port)
 
@@ -183,17 +185,20 @@ class Worker:
 
     async def leave(self) -> list[str]:
         """Leave in order, and return what could not be done."""
-        within = plan(self._settings)
-        ending = Ending(clock=self._clock, telemetry=self._cache.telemetry)
+        within, telemetry = plan(self._settings), self._cache.telemetry
+        ending = Ending(clock=self._clock, telemetry=telemetry)
         self._readiness.phase = Phase.LEAVING
         await self._clock.sleep(within.notice_s)
         self._readiness.phase = Phase.DRAINING
         await ending.step("finish requests", self._requests.settle, within_s=within.requests_s)
+        cut_off = self._requests.under_way
         await ending.step("close the port", self._public.close, within_s=2 * _CUT_OFF_WITHIN_S)
-        await ending.step("close the sessions", self._cache.close, within_s=within.sessions_s + _CUT_OFF_WITHIN_S)
+        await ending.step("close the sessions", self._cache.close, within_s=within.sessions_s + 2 * _CUT_OFF_WITHIN_S)
         report = self._cache.supervisor.state().drain
         if report is not None and not report.complete:
             ending.undone.append(f"sessions: {msgspec.json.encode(report).decode()}")
+        log = telemetry.log.warning if ending.undone else telemetry.log.info
+        log("left", seconds=ending.seconds, requests_cut_off=cut_off, undone=ending.undone)
         return ending.undone
 
 

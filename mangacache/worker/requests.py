@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from mangacache.worker.readiness import Phase
+
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
@@ -66,6 +68,8 @@ class Requests:
         try:
             response = await handler(request)
             status = str(response.status)
+            if self._readiness.phase is Phase.LEAVING and not response.prepared:
+                response.force_close()  # the next request of this connection's goes elsewhere
             return response
         except web.HTTPException as error:
             status = str(error.status)
