@@ -1,4 +1,4 @@
-"""The command line: `mangacache demo`, `serve`, `replay`, `local`, `dax-emulator`, `tables create`, `doctor`."""
+"""The command line: `mangacache demo`, `serve`, `replay`, `local`, `dax-emulator`, `tables`, `doctor`, `inspect`."""
 
 from __future__ import annotations
 

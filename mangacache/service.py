@@ -27,6 +27,7 @@ from mangacache.sessions import (
     health_of,
     prefetch,
 )
+from mangacache.sessions.copies import remembered
 from mangacache.store import Store, open_transport
 from mangacache.store.dax import open_dax
 from mangacache.store.deletion import Delete
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from mangacache.redis import Link
     from mangacache.redis.subscriptions import Dial
     from mangacache.sessions import Supervisor
+    from mangacache.sessions.copies import Remembered
     from mangacache.sessions.memory import Memory
     from mangacache.settings import Settings
     from mangacache.store import Transport
@@ -246,6 +248,12 @@ class MangaCache:
     def supervisor(self) -> Supervisor:
         """Who looks after the sessions in memory: `state()`, `dead_letters()`, and after closing how that went."""
         return self._sessions.supervisor
+
+    def memory_of(self, session_id: str) -> Remembered | None:
+        """Return what this process's memory holds of a session, for an operator: versions, ids and sizes, no words."""
+        self._check()
+        actor = self._sessions.residents.actors.get(checked_id(session_id, what="session id"))
+        return None if actor is None else remembered(actor, now_age_s=self._clock.age_s())
 
     @property
     def locks(self) -> Locks:

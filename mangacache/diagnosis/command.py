@@ -14,6 +14,7 @@ from mangacache.diagnosis.examining import WITHIN_S, examine
 from mangacache.diagnosis.facts import Expected
 from mangacache.diagnosis.findings import counted, exit_status
 from mangacache.diagnosis.gathering import Edge
+from mangacache.diagnosis.inspection.command import add_inspect
 from mangacache.diagnosis.showing import show
 from mangacache.errors import Invalid
 from mangacache.settings import Settings
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def add_diagnoses(commands: Any, *, emulator_status: Callable[[int], dict[str, Any]]) -> None:
-    """Add what only looks: `mangacache doctor`.
+    """Add what only looks: `mangacache doctor` and `mangacache inspect`.
 
     Args:
         commands: the subparsers of the command line.
@@ -37,6 +38,7 @@ def add_diagnoses(commands: Any, *, emulator_status: Callable[[int], dict[str, A
     )
     _add_doctor_options(parser)
     parser.set_defaults(run=partial(doctor, emulator_status=emulator_status))
+    add_inspect(commands)
 
 
 def _add_doctor_options(parser: argparse.ArgumentParser) -> None:

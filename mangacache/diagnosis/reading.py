@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from mangacache.redis import Dialer
 from mangacache.redis.link import LinkLost, ScriptFailed
-from mangacache.redis.pipeline import PipelinedLine, heard
+from mangacache.redis.pipeline import PipelinedLine, heard, parsed_info
 from mangacache.redis.reconnecting import said
+from mangacache.redis.slots import owned, slot_of
+from mangacache.settings import RedisAddress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from mangacache.clock import Clock
-    from mangacache.redis import Argument, Dialer
-    from mangacache.settings import RedisAddress
+    from mangacache.redis import Argument
+    from mangacache.redis.slots import Owned
+    from mangacache.settings import Settings
     from mangacache.store import Transport
 
 OPERATIONS: Final = frozenset(
@@ -123,4 +129,80 @@ async def reading_node(
             await line.ended()
 
 
-__all__ = ["COMMANDS", "OPERATIONS", "LinkLost", "ReadingNode", "ReadingTransport", "ScriptFailed", "reading_node"]
+_OpenNode: TypeAlias = Callable[[RedisAddress], AbstractAsyncContextManager[ReadingNode]]
+
+
+class ReadingRedis:
+    """Redis, or all primaries of a cluster, for commands that read; nodes are connected to as they are needed."""
+
+    def __init__(self, stack: AsyncExitStack, first: ReadingNode, open_node: _OpenNode) -> None:
+        self._stack = stack
+        self._open_node = open_node
+        self._owners: list[Owned] = []
+        self._nodes = {(first.address.host, first.address.port): first}
+        self.first = first
+        self.info: dict[str, str] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings, *, clock: Clock) -> AsyncIterator[ReadingRedis]:
+        """Connect to where the settings lead, and close every connection with the block.
+
+        Raises:
+            LinkLost: nobody answers.
+            ScriptFailed: the login was refused.
+            Invalid: the settings of the login do not go together.
+        """
+        dialer = Dialer(settings, clock=clock)
+        within_s = max(settings.connect_timeout_s, 1.0)
+
+        def open_node(address: RedisAddress) -> AbstractAsyncContextManager[ReadingNode]:
+            return reading_node(dialer, address, clock=clock, within_s=within_s)
+
+        async with AsyncExitStack() as stack:
+            redis = cls(stack, await stack.enter_async_context(open_node(dialer.address)), open_node)
+            redis.info = parsed_info(await redis.first.ask("INFO"))
+            if redis.is_cluster:
+                redis._owners = owned(await redis.first.ask("CLUSTER", "SLOTS"))
+            yield redis
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether several nodes share the keys."""
+        return self.info.get("cluster_enabled") == "1"
+
+    async def primaries(self, most: int) -> list[ReadingNode]:
+        """Return the one server, or each primary of a cluster, at most so many."""
+        if not self.is_cluster:
+            return [self.first]
+        places = dict.fromkeys((one.host, one.port) for one in self._owners)
+        return [await self._node(host, port) for host, port in list(places)[:most]]
+
+    async def ask(self, key: str, *command: Argument) -> Any:
+        """Send a command to whoever has the key; see `ReadingNode.ask`."""
+        if not self.is_cluster:
+            return await self.first.ask(*command)
+        slot = slot_of(key)
+        owner = next((one for one in self._owners if one.first <= slot <= one.last), None)
+        if owner is None:
+            raise LinkLost(f"no node has slot {slot}", sent=False)
+        return await (await self._node(owner.host, owner.port)).ask(*command)
+
+    async def _node(self, host: str, port: int) -> ReadingNode:
+        place = (host or self.first.address.host, port)
+        if place not in self._nodes:
+            address = replace(self.first.address, host=place[0], port=port)
+            self._nodes[place] = await self._stack.enter_async_context(self._open_node(address))
+        return self._nodes[place]
+
+
+__all__ = [
+    "COMMANDS",
+    "OPERATIONS",
+    "LinkLost",
+    "ReadingNode",
+    "ReadingRedis",
+    "ReadingTransport",
+    "ScriptFailed",
+    "reading_node",
+]

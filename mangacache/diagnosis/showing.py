@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from mangacache.diagnosis.findings import Severity, counted
+from mangacache.diagnosis.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ def show(findings: Sequence[Finding]) -> None:
         _draw(findings)
         return
     for line in lines(findings):
-        sys.stdout.write(f"{line}\n")
+        sys.stdout.write(f"{printable(line)}\n")
 
 
 def lines(findings: Sequence[Finding]) -> Iterator[str]:
@@ -61,7 +62,7 @@ def _draw(findings: Sequence[Finding]) -> None:
     table.add_column("what was seen, what breaks, what to do")
     for finding in findings:
         mark, style = _MARKS[finding.severity]
-        text = Text(finding.seen)
+        text = Text(printable(finding.seen))
         if finding.breaks:
             text.append(f"\n{finding.breaks}", style="dim")
         if finding.remedy:

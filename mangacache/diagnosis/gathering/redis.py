@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mangacache.diagnosis.facts import KINDS, NodeFacts, RedisFacts, Sample, Unseen
-from mangacache.diagnosis.reading import LinkLost, ReadingNode, ScriptFailed, reading_node
+from mangacache.diagnosis.reading import LinkLost, ReadingNode, ReadingRedis, ScriptFailed
 from mangacache.errors import Invalid, MangaCacheError
-from mangacache.redis import Dialer
 from mangacache.redis.pipeline import parsed_info
-from mangacache.redis.slots import owned
 from mangacache.settings import is_loopback
 from mangacache.tasks import together
 
 if TYPE_CHECKING:
     from mangacache.clock import Clock
-    from mangacache.settings import RedisAddress, Settings
+    from mangacache.settings import Settings
 
 MOST_KEYS: Final = 5_000
 """That are looked at on one server: enough that a kind of key without a TTL is met, few enough that nobody waits."""
@@ -50,7 +46,7 @@ async def look_at_redis(settings: Settings, *, clock: Clock) -> RedisFacts:
     )
     nodes: tuple[NodeFacts, ...] | Unseen
     try:
-        nodes = await _nodes(settings, address, clock)
+        nodes = await _nodes(settings, clock)
     except (LinkLost, ScriptFailed, MangaCacheError) as error:
         nodes = unseen(error)
     return RedisFacts(address=facts.address, tls=facts.tls, leaves=leaves, managed=facts.managed, nodes=nodes)
@@ -63,22 +59,9 @@ def unseen(error: BaseException) -> Unseen:
     return Unseen(why, "refused" if refused else "unreachable")
 
 
-async def _nodes(settings: Settings, address: RedisAddress, clock: Clock) -> tuple[NodeFacts, ...]:
-    dialer = Dialer(settings, clock=clock)
-    within_s = max(settings.connect_timeout_s, 1.0)
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(reading_node(dialer, address, clock=clock, within_s=within_s))
-        info = parsed_info(await first.ask("INFO"))
-        nodes = [first]
-        if info.get("cluster_enabled") == "1":
-            found = {(one.host, one.port): None for one in owned(await first.ask("CLUSTER", "SLOTS"))}
-            places = [replace(address, host=host or address.host, port=port) for host, port in found][:_MOST_NODES]
-            for place in places:
-                if (place.host, place.port) != (address.host, address.port):
-                    opening = reading_node(dialer, place, clock=clock, within_s=within_s)
-                    nodes.append(await stack.enter_async_context(opening))
-            if len(nodes) > len(places):  # the first one is no primary
-                nodes = nodes[1:] or nodes
+async def _nodes(settings: Settings, clock: Clock) -> tuple[NodeFacts, ...]:
+    async with ReadingRedis.open(settings, clock=clock) as redis:
+        nodes = await redis.primaries(_MOST_NODES)
         return tuple(await together(*(_node(node, settings.key_prefix) for node in nodes)))
 
 

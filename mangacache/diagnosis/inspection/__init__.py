@@ -1,0 +1,1 @@
+"""What each tier holds of one session, side by side: `mangacache inspect`."""
