@@ -79,7 +79,6 @@ class RedisContexts:
         self._holds = settings.redis_policy == "hold"
         self._commit_retry_s = settings.commit_retry_s
         self._read_deadline_s = settings.request_deadline_s
-        self._closing = asyncio.Event()
         self._limiter = ReadLimiter(settings.degraded_reads_per_s)
         self._tasks = TaskOwner(on_failure=telemetry.count_survived)
         calls = Calls(settings)
@@ -206,12 +205,14 @@ class RedisContexts:
         waits_s = self._keeper.knowledge.waits_until_s - self._clock.monotonic_s()
         if waits_s <= 0:
             return
+        waiting = self._tasks.start(self._clock.sleep(waits_s), name="wait out the epoch before", awaited=True)
         try:
-            async with self._clock.timeout(waits_s):
-                await self._closing.wait()
-        except TimeoutError:
-            return
-        raise Closed("this MangaCache is closed")
+            await asyncio.wait((waiting,))
+        finally:
+            ended = waiting.cancelled()
+            waiting.cancel()
+        if ended:
+            raise Closed("this MangaCache was closed while the cache's last epoch was waited out")
 
     # Writing
 
@@ -270,7 +271,6 @@ class RedisContexts:
 
     async def close(self) -> None:
         """See `ContextTier`."""
-        self._closing.set()
         try:
             await self._tasks.cancel()
         finally:

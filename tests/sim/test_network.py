@@ -137,6 +137,30 @@ def test_a_reset_is_heard_by_both_sides_once():
     run(story)
 
 
+def test_who_leaves_while_a_connection_is_being_made_leaves_none_behind():
+    def steps(at):
+        async def story(loop, network, server):
+            del network
+            connecting = asyncio.ensure_future(connected(loop))
+            while not server.open:
+                await asyncio.sleep(0)
+            for _ in range(at):
+                await asyncio.sleep(0)
+            left = connecting.cancel()
+            await asyncio.wait((connecting,))
+            await asyncio.sleep(1)
+            if left:
+                assert not server.open, f"cancelled {at} steps after the server had accepted"
+            return left
+
+        return story
+
+    at = 0
+    while run(steps(at)):
+        at += 1
+    assert at > 1
+
+
 def test_what_a_process_sent_before_it_was_killed_arrives_and_its_connections_end():
     async def story(loop, network, server):
         process = loop.process("p")

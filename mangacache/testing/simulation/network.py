@@ -178,7 +178,11 @@ class Network:
         connected: asyncio.Future[bool] = loop.create_future()
         loop.call_soon(protocol.connection_made, connection)
         loop.call_soon(_tell, connected, True)
-        await connected
+        try:
+            await connected
+        except BaseException:
+            connection.close()
+            raise
         return connection, protocol
 
     # Single messages
