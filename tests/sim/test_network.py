@@ -141,9 +141,15 @@ def test_who_leaves_while_a_connection_is_being_made_leaves_none_behind():
     def steps(at):
         async def story(loop, network, server):
             del network
+            accept, accepted = server.accept, asyncio.Event()
+
+            def heard_of(connection):
+                accepted.set()
+                return accept(connection)
+
+            server.accept = heard_of
             connecting = asyncio.ensure_future(connected(loop))
-            while not server.open:
-                await asyncio.sleep(0)
+            await accepted.wait()
             for _ in range(at):
                 await asyncio.sleep(0)
             left = connecting.cancel()
