@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import secrets
 import shlex
 import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from mangacache import __version__
 from mangacache.clock import SystemClock, system_random
+from mangacache.demo import add_demo
 from mangacache.diagnosis.command import add_diagnoses
 from mangacache.errors import Invalid, MangaCacheError
-from mangacache.replay import SAMPLE, Options, is_clean, replay, rows
+from mangacache.replay.command import add_replay
 from mangacache.settings import Settings
 from mangacache.store import Store, open_transport
 from mangacache.telemetry import Telemetry
 from mangacache.worker.command import add_serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,21 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mangacache {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="start servers on this machine, replay chats through them, report")
-    demo.add_argument("file", nargs="?", type=Path, default=SAMPLE, help="recorded chats; without it a sample")
-    _add_local_options(demo)
-    _add_replay_options(demo)
-    demo.add_argument("--dax", action="store_true", help="put a DAX emulator in front: two nodes, one 1 s behind")
-    demo.set_defaults(run=_demo)
-
+    add_demo(commands, add_local_options=_add_local_options, open_local=_open_local, create=_create)
     add_serve(commands)
     add_diagnoses(commands, emulator_status=_emulator_status)
 
-    again = commands.add_parser("replay", help="replay recorded chats through the servers that are configured")
-    again.add_argument("file", type=Path, help="recorded chats: .jsonl or .jsonl.gz")
-    _add_replay_options(again)
-    again.add_argument("--config", type=Path, help="a TOML file of settings, overlaid by the environment")
-    again.set_defaults(run=_replay)
+    add_replay(commands)
 
     local = commands.add_parser("local", help="start Redis (Valkey) and a local DynamoDB, print how to reach them")
     _add_local_options(local)
@@ -129,88 +118,6 @@ def _add_dax_options(parser: argparse.ArgumentParser) -> None:
         "--check-signatures",
         action="store_true",
         help="let in only who signs with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment",
-    )
-
-
-def _add_replay_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--concurrency", type=int, default=64, metavar="N", help="messages under way at once (64)")
-    parser.add_argument("--limit", type=int, metavar="N", help="replay only the first N conversations")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=1,
-        metavar="N",
-        help="processes that take a session's messages in turn (1)",
-    )
-    parser.add_argument(
-        "--timing",
-        choices=("full", "recorded"),
-        default="full",
-        help="as fast as it goes, or at the recorded seconds on a faster clock",
-    )
-    parser.add_argument(
-        "--speed", type=float, default=60.0, metavar="X", help="recorded seconds that pass in one second (60)"
-    )
-    parser.add_argument("--no-redis", action="store_true", help="leave Redis out")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the report to a file")
-    parser.add_argument(
-        "--prefix",
-        help="put before every session id; by default a new one, so that a replay meets no earlier one",
-    )
-
-
-async def _demo(arguments: argparse.Namespace) -> int:
-    options = _options(arguments, prefix="")
-    nodes = ("--nodes", "2", "--lag", "1")
-    async with _open_local(arguments, redis=not arguments.no_redis, dax=arguments.dax, dax_options=nodes) as stack:
-        os.environ.update(stack.environment())  # this process and its workers: a command, not the library
-        settings = Settings.from_env()
-        print(f"DynamoDB: {stack.engine.meaning}", file=sys.stderr)
-        await _create(settings)
-        return await _report(arguments, settings, options, engines=stack.describe())
-
-
-async def _replay(arguments: argparse.Namespace) -> int:
-    settings = Settings.load(arguments.config)
-    options = _options(arguments, prefix=f"replay-{secrets.token_hex(3)}-")
-    return await _report(arguments, settings, options, engines={})
-
-
-async def _report(
-    arguments: argparse.Namespace, settings: Settings, options: Options, *, engines: dict[str, Any]
-) -> int:
-    with _Progress() as progress:
-        figures = await replay(arguments.file, settings, options, engines=engines, progress=progress.begin)
-    if arguments.json is not None:
-        _write_json(arguments.json, figures)
-    _print_table(figures)
-    if is_clean(figures):
-        print("Every turn was stored, in order, once, and read back as it was said.")
-        return 0
-    print("Something is wrong: see mismatches, lost and duplicates.")
-    return 1
-
-
-def _write_json(path: Path, figures: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise Invalid(f"--json: the report cannot be written to {path}: {error.strerror}") from error
-
-
-def _options(arguments: argparse.Namespace, *, prefix: str) -> Options:
-    if arguments.json is not None and not arguments.json.parent.is_dir():
-        raise Invalid(f"--json: there is no folder {arguments.json.parent}: make it first")
-    if arguments.json is not None and arguments.json.is_dir():
-        raise Invalid(f"--json: {arguments.json} is a folder: name a file in it")
-    return Options(
-        concurrency=arguments.concurrency,
-        limit=arguments.limit,
-        workers=arguments.workers,
-        recorded=arguments.timing == "recorded",
-        speed=arguments.speed,
-        prefix=prefix if arguments.prefix is None else arguments.prefix,
-        redis=not arguments.no_redis,
     )
 
 
@@ -299,58 +206,6 @@ async def _create(settings: Settings) -> list[str]:
     async with open_transport(settings) as transport:
         store = Store(transport, settings=settings, clock=SystemClock(), random=system_random(), telemetry=Telemetry())
         return await store.schema.create()
-
-
-class _Progress:
-    """A progress bar where there is a terminal and rich to draw it."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        if sys.stderr.isatty() and find_spec("rich") is not None:
-            from rich.console import Console  # noqa: PLC0415 - an extra that need not be there
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-            self._bar = Progress(
-                TextColumn("messages"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def begin(self, total: int) -> Callable[[], None]:
-        """Return what to call after each of `total` messages."""
-        if self._bar is None:
-            return lambda: None
-        task = self._bar.add_task("messages", total=total)
-        return lambda: self._bar.advance(task)
-
-
-def _print_table(figures: dict[str, Any]) -> None:
-    lines = list(rows(figures))
-    if find_spec("rich") is None or not sys.stdout.isatty():
-        width = max(len(name) for name, _ in lines)
-        for name, value in lines:
-            print(f"{name:<{width}}  {value}")
-        return
-    from rich.console import Console  # noqa: PLC0415 - an extra that need not be there
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(title="mangacache replay", title_justify="left")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for name, value in lines:
-        table.add_row(name, value)
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -177,6 +177,11 @@ class Chat:
             await self._news.wait()
         return self._events.pop(0)
 
+    def taken_events(self) -> list[ChatEvent]:
+        """Return what has been told and was not taken yet, without waiting."""
+        events, self._events = self._events, []
+        return events
+
     # Asking
 
     async def _ask(self, message: dict[str, Any], turn_ids: frozenset[str] = frozenset()) -> str:

@@ -44,6 +44,9 @@ class Observed(msgspec.Struct):
     sources: dict[str, int] = {}
     degraded: int = 0
     repeats: int = 0
+    heard_turns: int = 0
+    heard_gaps: int = 0
+    heard_wrong: int = 0
 
 
 class Client:
@@ -73,6 +76,7 @@ class Client:
             turns=self._turns(message, first_number),
             token=self._token,
             first=first_number == 1,
+            last=not self._messages,
         )
         handler = handlers[self._turn % len(handlers)]
         self._turn += 1
@@ -84,6 +88,9 @@ class Client:
         observed.duplicates += handled.duplicates
         observed.degraded += handled.degraded
         observed.repeats += handled.repeats
+        observed.heard_turns += handled.heard.turns
+        observed.heard_gaps += handled.heard.gaps
+        observed.heard_wrong += handled.heard.wrong
         observed.read_s.append(handled.read_s)
         observed.append_s.extend(handled.append_s)
         observed.wrong_reads += handled.read_digest != expected

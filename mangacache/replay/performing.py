@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import zlib
 from collections import Counter
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from zlib import crc32
 
 import msgspec
 
 from mangacache.clock import AcceleratedClock, SystemClock, system_random
-from mangacache.errors import Rejected, Transient
+from mangacache.errors import Invalid, Rejected, Transient
 from mangacache.model import WINDOW, Appended, NewTurn
 from mangacache.redis import open_link
 from mangacache.replay.counting import CountingLink, CountingTransport, first_message
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from mangacache.clock import Clock
-    from mangacache.sessions import Session
+    from mangacache.model import Context
 
 T = TypeVar("T")
 
 WINDOW_READ = 20
 _PATIENCE_S: Final = 120.0
+BY: Final = ("both", "http", "websocket")
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -40,6 +41,7 @@ class Job(msgspec.Struct, frozen=True):
     Attributes:
         turns: (turn_id, role, content), the user's turn first.
         token: what the client holds from the message before; empty at the first.
+        last: whether the conversation ends with it.
     """
 
     session_id: str
@@ -47,6 +49,21 @@ class Job(msgspec.Struct, frozen=True):
     turns: tuple[tuple[str, str, str], ...]
     token: str
     first: bool
+    last: bool = False
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """What a chat was told of turns that others appended, since the message before.
+
+    Attributes:
+        turns: how many it was told of.
+        gaps: how often it was told that something is missing.
+        wrong: turns that were told twice, out of order, or otherwise than they are stored.
+    """
+
+    turns: int = 0
+    gaps: int = 0
+    wrong: int = 0
 
 
 class Handled(msgspec.Struct, frozen=True):
@@ -60,6 +77,7 @@ class Handled(msgspec.Struct, frozen=True):
         degraded: an answer says that Redis was away.
         repeats: calls that were refused for the time being and repeated.
         read_s, append_s: seconds of the read and of each append.
+        heard: by the session's WebSocket, where it has one.
     """
 
     token: str
@@ -71,6 +89,7 @@ class Handled(msgspec.Struct, frozen=True):
     repeats: int
     read_s: float
     append_s: tuple[float, ...]
+    heard: Heard = Heard()
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -93,18 +112,42 @@ class Tally(msgspec.Struct, frozen=True):
     dax: dict[str, int] = {}
 
 
+class Remote(msgspec.Struct, frozen=True):
+    """Where the workers are, and how they are talked to.
+
+    Attributes:
+        urls: their public addresses.
+        by: `http`, `websocket`, or `both`: half of the sessions by each.
+        credential: an API key; None where the workers take anybody.
+    """
+
+    urls: tuple[str, ...]
+    by: str = "both"
+    credential: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.by not in BY:
+            raise Invalid(f"--by takes {', '.join(BY)}, not {self.by!r:.40}")
+
+    def by_socket(self, session_id: str) -> bool:
+        """Tell whether a session's messages go by WebSocket."""
+        return self.by == "websocket" or (self.by == "both" and crc32(session_id.encode()) % 2 == 0)
+
+
 class Conditions(msgspec.Struct, frozen=True):
-    """How a replay's processes open their MangaCache.
+    """How a replay's processes open their MangaCache, or reach the workers that have one.
 
     Attributes:
         settings: field values of `Settings`.
         speed: how much faster than life the sessions age; 0 is real time.
         origin_s: from when on.
+        remote: the workers; None for a MangaCache of the process's own.
     """
 
     settings: dict[str, str | int | float | None]
     speed: float = 0.0
     origin_s: float = 0.0
+    remote: Remote | None = None
 
     @classmethod
     def of(cls, settings: Settings, *, speed: float, origin_s: float) -> Conditions:
@@ -116,8 +159,89 @@ def digest(turns: Iterable[tuple[str, str]]) -> int:
     """Return a checksum of (role, content) pairs."""
     checksum = 0
     for role, content in turns:
-        checksum = zlib.crc32(f"{role}\0{content}\0".encode(), checksum)
+        checksum = crc32(f"{role}\0{content}\0".encode(), checksum)
     return checksum
+
+
+class Talks(Protocol):
+    """A session that can be read and appended to: the library's, or one by way of a worker."""
+
+    async def context(self, *, turns: int, at_least: str | None) -> Context:
+        """Return the context."""
+
+    async def append(self, *, role: str, content: str, turn_id: str | None) -> Appended:
+        """Store a turn."""
+
+    async def append_many(self, turns: Iterable[NewTurn], /) -> tuple[Appended, ...]:
+        """Store several."""
+
+
+async def perform(
+    job: Job,
+    session: Talks,
+    *,
+    clock: Clock,
+    retries: bool = False,
+    heard: Callable[[Context], Heard] | None = None,
+) -> Handled:
+    """Handle one message; what is refused for the time being is tried again, as a bot would.
+
+    Args:
+        job: the message.
+        session: its session.
+        clock: for the waits between tries.
+        retries: whether `session` tries again by itself, so that an append may have been stored by a try before.
+        heard: given the context, tells what the session's WebSocket was told since the message before.
+    """
+    started = perf_counter()
+    context, repeats = await _patiently(
+        lambda: session.context(turns=WINDOW_READ, at_least=job.token or None), clock=clock
+    )
+    times = [perf_counter()]
+    done: list[Appended] = []
+    duplicates = 0
+    user, *replies = (NewTurn(turn_id=turn_id, role=role, content=content) for turn_id, role, content in job.turns)
+    batches = [replies[first : first + WINDOW] for first in range(0, len(replies), WINDOW)]
+    for batch in ([user], *batches):
+        results, tries = await _patiently(functools.partial(_append, session, batch), clock=clock)
+        done.extend(results)
+        repeats += tries
+        if not tries and not retries:  # an append that was tried again may have been stored by the first try
+            duplicates += sum(appended.duplicate for appended in results)
+        times.append(perf_counter())
+    version = context.version
+    for appended in done:
+        version = appended.version.join(version)
+    return Handled(
+        token=str(version),
+        numbers=tuple(appended.number for appended in done),
+        duplicates=duplicates,
+        read_digest=digest((turn.role, turn.content) for turn in context.turns),
+        source=context.source,
+        degraded=context.degraded or context.stale or any(appended.degraded for appended in done),
+        repeats=repeats,
+        read_s=times[0] - started,
+        append_s=tuple(after - before for before, after in pairwise(times)),
+        heard=heard(context) if heard is not None else Heard(),
+    )
+
+
+async def _patiently(call: Callable[[], Awaitable[T]], *, clock: Clock) -> tuple[T, int]:
+    """Return the result of a call, and how often it had to be repeated.
+
+    Raises:
+        Transient, Rejected: for two minutes.
+    """
+    deadline_s = clock.monotonic_s() + _PATIENCE_S
+    repeats = 0
+    while True:
+        try:
+            return await call(), repeats
+        except (Transient, Rejected) as error:
+            if clock.monotonic_s() >= deadline_s:
+                raise
+            repeats += 1
+            await clock.sleep(error.retry_after_s)
 
 
 class Performer:
@@ -132,54 +256,10 @@ class Performer:
         self._link = link
 
     async def handle(self, job: Job) -> Handled:
-        """Handle one message; what is refused for the time being is tried again, as a bot would."""
+        """Handle one message."""
         first_message.set(job.first)
         session = self._cache.session(job.session_id, customer_id=job.customer_id)
-        started = perf_counter()
-        context, repeats = await self._patiently(lambda: session.context(turns=WINDOW_READ, at_least=job.token or None))
-        times = [perf_counter()]
-        done: list[Appended] = []
-        duplicates = 0
-        user, *replies = (NewTurn(turn_id=turn_id, role=role, content=content) for turn_id, role, content in job.turns)
-        batches = [replies[first : first + WINDOW] for first in range(0, len(replies), WINDOW)]
-        for batch in ([user], *batches):
-            results, tries = await self._patiently(functools.partial(_append, session, batch))
-            done.extend(results)
-            repeats += tries
-            if not tries:  # an append that was tried again may have been stored by the first try
-                duplicates += sum(appended.duplicate for appended in results)
-            times.append(perf_counter())
-        version = context.version
-        for appended in done:
-            version = appended.version.join(version)
-        return Handled(
-            token=str(version),
-            numbers=tuple(appended.number for appended in done),
-            duplicates=duplicates,
-            read_digest=digest((turn.role, turn.content) for turn in context.turns),
-            source=context.source,
-            degraded=context.degraded or context.stale or any(appended.degraded for appended in done),
-            repeats=repeats,
-            read_s=times[0] - started,
-            append_s=tuple(after - before for before, after in pairwise(times)),
-        )
-
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> tuple[T, int]:
-        """Return the result of a call, and how often it had to be repeated.
-
-        Raises:
-            Transient, Rejected: for two minutes.
-        """
-        deadline_s = self._clock.monotonic_s() + _PATIENCE_S
-        repeats = 0
-        while True:
-            try:
-                return await call(), repeats
-            except (Transient, Rejected) as error:
-                if self._clock.monotonic_s() >= deadline_s:
-                    raise
-                repeats += 1
-                await self._clock.sleep(error.retry_after_s)
+        return await perform(job, session, clock=self._clock)
 
     def tally(self) -> Tally:
         """Return what has been sent so far."""
@@ -203,7 +283,7 @@ class Performer:
         return dict(outcomes)
 
 
-async def _append(session: Session, batch: Sequence[NewTurn]) -> tuple[Appended, ...]:
+async def _append(session: Talks, batch: Sequence[NewTurn]) -> tuple[Appended, ...]:
     if len(batch) > 1:
         return await session.append_many(batch)
     (one,) = batch

@@ -52,8 +52,19 @@ def report(
     *,
     conversations: int,
     engines: Mapping[str, Any],
+    whole: bool = False,
 ) -> dict[str, Any]:
-    """Return a replay's figures. Figures a message and hit ratios leave each session's first message out."""
+    """Return a replay's figures. Figures a message and hit ratios leave each session's first message out.
+
+    Args:
+        observed: what the clients saw.
+        verdict: what was read back.
+        tallies: what was sent.
+        conversations: how many.
+        engines: what to say of the servers.
+        whole: the tallies are whole ones, of workers, which do not know first messages from others: so what was sent
+            a message is what was sent for all of them, by all of them.
+    """
     requests: Counter[str] = Counter()
     steady: Counter[str] = Counter()
     dax: Counter[str] = Counter()
@@ -63,6 +74,7 @@ def report(
         steady.update(tally.steady)
         dax.update(tally.dax)
     messages = max(observed.steady_messages, 1)
+    sent_for = max(observed.messages, 1) if whole else messages
     turns = max(sum(tally.turns for tally in tallies), 1)
     hits = {tier: observed.sources.get(tier, 0) / messages for tier in ("memory", "redis")}
     return {
@@ -70,7 +82,7 @@ def report(
         "messages": observed.messages,
         "turns_written": observed.turns,
         "turns_verified": verdict.verified,
-        "mismatches": verdict.mismatches + observed.wrong_reads + observed.wrong_numbers,
+        "mismatches": verdict.mismatches + observed.wrong_reads + observed.wrong_numbers + observed.heard_wrong,
         "lost": verdict.lost,
         "duplicates": verdict.duplicates + observed.duplicates,
         "messages_per_s": round(observed.messages / observed.elapsed_s, 1),
@@ -86,12 +98,12 @@ def report(
         },
         "dynamodb": {
             "requests": dict(sorted(requests.items())),
-            "reads_per_message": round(sum(steady[name] for name in _READS) / messages, 4),
-            "writes_per_message": round(sum(steady[name] for name in _WRITES) / messages, 4),
-            "touches_per_message": round(steady["Touch"] / messages, 4),
+            "reads_per_message": round(sum(steady[name] for name in _READS) / sent_for, 4),
+            "writes_per_message": round(sum(steady[name] for name in _WRITES) / sent_for, 4),
+            "touches_per_message": round(steady["Touch"] / sent_for, 4),
         },
         "redis": {
-            "round_trips_per_message": round(sum(tally.round_trips for tally in tallies) / messages, 4),
+            "round_trips_per_message": round(sum(tally.round_trips for tally in tallies) / sent_for, 4),
             "bytes_per_append": round(sum(tally.commit_bytes for tally in tallies) / turns, 1),
             "encoded_turn_bytes": round(sum(tally.turn_bytes for tally in tallies) / turns, 1),
         },
@@ -100,6 +112,7 @@ def report(
             "answered": dax["answered"],
             "not_answered": dax.total() - dax["answered"],
         },
+        "sockets": {"turns_told": observed.heard_turns, "gaps_told": observed.heard_gaps},
         "degraded_messages": observed.degraded,
         "repeated_calls": observed.repeats,
         "environment": environment(engines),

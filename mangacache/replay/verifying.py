@@ -13,6 +13,7 @@ from mangacache.tasks import TaskOwner
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mangacache.client import WorkerClient
     from mangacache.model import Turn
     from mangacache.replay.conversations import Conversation
     from mangacache.service import MangaCache
@@ -36,7 +37,7 @@ class Verdict(msgspec.Struct):
     duplicates: int = 0
 
 
-async def verify(cache: MangaCache, sessions: Sequence[tuple[str, Conversation]]) -> Verdict:
+async def verify(cache: MangaCache | WorkerClient, sessions: Sequence[tuple[str, Conversation]]) -> Verdict:
     """Compare every session with its conversation; `cache` must not be the one that wrote them."""
     verdict = Verdict()
     waiting = deque(sessions)
@@ -55,7 +56,9 @@ async def verify(cache: MangaCache, sessions: Sequence[tuple[str, Conversation]]
     return verdict
 
 
-async def _verify_one(cache: MangaCache, session_id: str, conversation: Conversation, verdict: Verdict) -> None:
+async def _verify_one(
+    cache: MangaCache | WorkerClient, session_id: str, conversation: Conversation, verdict: Verdict
+) -> None:
     session = cache.session(session_id, customer_id=conversation.customer_id)
     stored: list[Turn] = []
     cursor: str | None = ""

@@ -1,4 +1,4 @@
-"""Worker processes of a replay: each with its own MangaCache, driven over its standard input and output.
+"""Processes of a replay, each with a MangaCache or a client of workers, driven over standard input and output.
 
 A frame is four bytes of length and a MessagePack value. Jobs carry a number from 1, and answers come in any order. An
 empty frame asks the worker to close its MangaCache, to answer with its tally, and to end. An answer numbered 0 is about
@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from mangacache.errors import MangaCacheError
-from mangacache.replay.performing import Conditions, Handled, Job, Performer, Tally, performer
+from mangacache.replay.opening import opened
+from mangacache.replay.performing import Conditions, Handled, Job, Tally
 from mangacache.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from mangacache.replay.opening import Performs
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -174,21 +177,21 @@ async def _work() -> None:
         return
     tasks = TaskOwner(on_failure=lambda name, error: print(f"{name}: {error!r}", file=sys.stderr))  # noqa: T201
     try:
-        async with performer(msgspec.msgpack.decode(first, type=Conditions)) as opened:
+        async with opened(msgspec.msgpack.decode(first, type=Conditions)) as performs:
             while frame := await _read_frame(reader):
                 number, job = msgspec.msgpack.decode(frame, type=tuple[int, Job])
-                tasks.start(_answer(opened, number, job), name="handle a replayed message")
+                tasks.start(_answer(performs, number, job), name="handle a replayed message")
             await tasks.settle()
     except MangaCacheError as error:
         _write(_Answer(0, error=str(error)))
         return
     if frame is not None:
-        _write(_Answer(0, tally=opened.tally()))
+        _write(_Answer(0, tally=performs.tally()))
 
 
-async def _answer(opened: Performer, number: int, job: Job) -> None:
+async def _answer(performs: Performs, number: int, job: Job) -> None:
     try:
-        answer = _Answer(number, await opened.handle(job))
+        answer = _Answer(number, await performs.handle(job))
     except Exception as error:  # noqa: BLE001 - whatever it is: without an answer the parent would wait for ever
         answer = _Answer(number, error=f"{type(error).__name__}: {error}")
     _write(answer)

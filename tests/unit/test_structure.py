@@ -16,7 +16,7 @@ MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE
 GROUND = ("model", "settings", "clock", "tasks", "telemetry", "breaker", "collector")
 FLOORS = (
     ("cli",),
-    ("worker",),
+    ("worker", "demo"),
     ("replay", "simulation", "diagnosis"),
     ("__init__",),
     ("service",),
@@ -31,7 +31,7 @@ FLOORS = (
 # nothing of what the workers stand on: it has the library's words alone.
 ASIDE = ("local", "testing", "client")
 # What DAX does is written down once: its double and its emulator are two ways to talk to the same caches and nodes.
-MAY_USE_ASIDE = {"local": ("cli",), "testing": ("local", "simulation"), "client": ("cli", "replay")}
+MAY_USE_ASIDE = {"local": ("cli", "demo"), "testing": ("local", "simulation"), "client": ("cli", "replay")}
 # The simulator lies with the doubles, and runs the whole service.
 ROOMS_INSIDE = {"testing/simulation/": "simulation"}
 # What the double of Redis shares with the real thing: the seam and the pool of connections, and the scripts' texts.
@@ -58,7 +58,7 @@ ALLOWED = {
     "testing/simulation/__main__.py": {"time.perf_counter"},
     "testing/simulation/sweeps.py": {"time.process_time"},
     # Each run of the command gets names of its own.
-    "cli.py": {"secrets.token_hex"},
+    "replay/command.py": {"secrets.token_hex"},
 }
 CLOCKS_AND_TASKS = {
     "asyncio": {"create_task", "ensure_future", "sleep", "TaskGroup", "timeout", "timeout_at", "wait_for"},
@@ -75,6 +75,8 @@ OF_ANY_OBJECT = {"create_task", "call_later", "call_at"}
 
 MAY_PRINT = {
     "cli.py": "a command line prints",
+    "demo.py": "a command line prints",
+    "replay/command.py": "a command line prints",
     "testing/simulation/__main__.py": "a command line prints",
     "replay/workers.py": "a worker process of a replay has only its standard error to be heard by",
 }
