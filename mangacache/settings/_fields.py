@@ -608,3 +608,24 @@ class Fields:
         unit="seconds",
         span=(0.1, 3600),
     )
+    worker_max_body_bytes: int = setting(
+        1_048_576,
+        "How large the body of an HTTP request may be, unpacked.",
+        breaks="Too small: long turns and batches are refused with 413; too large: so much memory can each ask for.",
+        unit="bytes",
+        span=(1024, 16_777_216),
+    )
+    worker_receive_timeout_s: float = setting(
+        10.0,
+        "How long the headers of an HTTP request, and then its body, may take to come.",
+        breaks="Too short: slow networks are cut off; too long: who sends a byte a minute holds connections.",
+        unit="seconds",
+        span=(0.1, 300),
+    )
+    worker_request_timeout_s: float = setting(
+        60.0,
+        "How long an HTTP request may take; forgetting a customer may take five minutes.",
+        breaks="Too short: answers that would have come are lost; too long: clients have gone when it is over.",
+        unit="seconds",
+        span=(0.1, 300),
+    )

@@ -102,6 +102,9 @@ EXPECTED_DEFAULTS = {
     "worker_socket_queue": 256,
     "worker_socket_queue_bytes": 1_048_576,
     "worker_socket_stall_s": 20.0,
+    "worker_max_body_bytes": 1_048_576,
+    "worker_receive_timeout_s": 10.0,
+    "worker_request_timeout_s": 60.0,
 }
 NUMBERS = [spec for spec in specs() if isinstance(spec.default, int | float)]
 PARSERS: list[Callable[[str], object]] = [parse_redis, parse_dax, parse_http]
