@@ -84,7 +84,7 @@ class MangaCache:
         self._sessions = Sessions(
             store, tier, settings=settings, clock=clock, random=random, telemetry=telemetry, memory=memory
         )
-        asker = Asker(link, settings=settings)
+        asker = Asker(link, settings=settings, telemetry=telemetry)
         self._connections = Connections(asker, settings=settings, random=random, telemetry=telemetry)
         self._rate_limits = RateLimits(asker, settings=settings, clock=clock, random=random, telemetry=telemetry)
         self._presence = Presence(asker, settings=settings)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
+    from contextlib import AbstractContextManager
 
     from prometheus_client import Metric
     from structlog.typing import FilteringBoundLogger
 
 M = TypeVar("M", Counter, Histogram)
+T = TypeVar("T")
 
 _LOGGER: Final = logging.getLogger("mangacache")
 _LOGGER.addHandler(logging.NullHandler())
@@ -56,16 +58,28 @@ class Labelled(Generic[M]):
         return samples
 
 
+class Tracer(Protocol):
+    """Who hears of each call to a service, for traces; it is told of the way and never of what is sent."""
+
+    def span(self, system: str, operation: str) -> AbstractContextManager[object]:
+        """Return a context manager around one call to `dynamodb`, `dax` or `redis`."""
+
+    def carry(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> Callable[[], Coroutine[Any, Any, T]]:
+        """Return an operation that belongs to the same trace when another task runs it."""
+
+
 class Telemetry:
     """The counters of one instance.
 
     Attributes:
         registry: a prometheus_client registry of this instance's own.
+        tracer: None where nobody traces, which costs nothing but the question.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.log = logger()
+        self.tracer: Tracer | None = None
         self.requests = Labelled(
             Counter(
                 "mangacache_dynamodb_requests",

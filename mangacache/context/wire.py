@@ -186,8 +186,13 @@ class Wire:
     async def _run(self, script: Script, session_id: str, arguments: Sequence[Argument], *, epoch: int) -> Any:
         """Run a script under an epoch; an answer that comes after the epoch has changed does not count."""
         watch = script.name in _WATCHED
+        key = self._calls.key(session_id, epoch)
         asked_s = self._clock.monotonic_s()
-        reply = await self._link.run(script, self._calls.key(session_id, epoch), arguments, tag=epoch, watch=watch)
+        if (tracer := self._telemetry.tracer) is None:
+            reply = await self._link.run(script, key, arguments, tag=epoch, watch=watch)
+        else:
+            with tracer.span("redis", script.name):
+                reply = await self._link.run(script, key, arguments, tag=epoch, watch=watch)
         self._telemetry.redis_seconds.labels(script.name).observe(self._clock.monotonic_s() - asked_s)
         if self._keeper.epoch != epoch:
             raise Moved

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from mangacache.redis import Argument, Link, Script
     from mangacache.settings import Settings
+    from mangacache.telemetry import Telemetry
 
 _RETRY_AFTER_S: Final = 0.5
 _SHOWN: Final = 60
@@ -27,13 +28,15 @@ class Asker:
     Args:
         link: None where no Redis is configured.
         settings: for the keys' prefix.
+        telemetry: whose traces show the calls.
 
     Attributes:
         link: as given.
     """
 
-    def __init__(self, link: Link | None, *, settings: Settings) -> None:
+    def __init__(self, link: Link | None, *, settings: Settings, telemetry: Telemetry | None = None) -> None:
         self.link = link
+        self._telemetry = telemetry
         self._prefix = settings.key_prefix
 
     def __repr__(self) -> str:
@@ -72,7 +75,10 @@ class Asker:
         """
         link = self.required(service)
         try:
-            return await link.run(script, key, arguments, more_keys=more_keys, repeatable=repeatable)
+            if self._telemetry is None or (tracer := self._telemetry.tracer) is None:
+                return await link.run(script, key, arguments, more_keys=more_keys, repeatable=repeatable)
+            with tracer.span("redis", script.name):
+                return await link.run(script, key, arguments, more_keys=more_keys, repeatable=repeatable)
         except LinkLost as lost:
             raise Transient(f"{service}: Redis cannot be asked now ({lost})", retry_after_s=_RETRY_AFTER_S) from lost
         except ScriptFailed as failed:

@@ -183,6 +183,8 @@ class Mailboxes:
             )
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         until_s = self._clock.monotonic_s() + (self._wait_s if deadline_s is None else deadline_s)
+        if (tracer := self._telemetry.tracer) is not None:
+            operation = tracer.carry(operation)
         message = Message(actor, operation, future, until_s, what, parent, repeats, long)
         mailbox.append(message)
         if not activity.draining:

@@ -119,7 +119,10 @@ class Requests:
         self._telemetry.requests.labels(operation).inc()
         try:
             async with self._clock.timeout(limit_s):
-                return await self._transport.request(operation, parameters)
+                if (tracer := self._telemetry.tracer) is None:
+                    return await self._transport.request(operation, parameters)
+                with tracer.span("dynamodb", operation):
+                    return await self._transport.request(operation, parameters)
         except TimeoutError as error:
             raise Unanswered(f"no answer within {limit_s:.3g} s") from error
         finally:

@@ -7,6 +7,7 @@ import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio.to_thread
 import msgspec
 from aiohttp import web
 
@@ -22,6 +23,7 @@ from mangacache.worker.operator import OperatorPages
 from mangacache.worker.readiness import Phase, Readiness
 from mangacache.worker.requests import Requests
 from mangacache.worker.signals import Signals, Stop
+from mangacache.worker.tracing import open_tracing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from mangacache.redis import Link
     from mangacache.settings import Settings
     from mangacache.store import Transport
+    from mangacache.worker.tracing import Tracing
 
 _CUT_OFF_WITHIN_S: Final = 0.5
 DONE: Final = 0
@@ -50,6 +53,7 @@ async def serve(
     transport: Transport | None = None,
     link: Link | None = None,
     dax: Transport | None = None,
+    tracing: Tracing | None = None,
     stop: Stop | None = None,
     warmed_up: Callable[[], object] | None = None,
     say: Callable[[dict[str, Any]], None] = say,
@@ -63,6 +67,7 @@ async def serve(
         transport: the door to DynamoDB; see `MangaCache.open`, as for the next two.
         link: the way to Redis.
         dax: the way to DAX.
+        tracing: traces; by default those that `traces_endpoint` asks for.
         stop: who asks it to leave; by default SIGTERM and SIGINT of this process do.
         warmed_up: called when both ports listen.
         say: told when it can be talked to, and how the end went.
@@ -91,7 +96,8 @@ async def serve(
         cache = await stack.enter_async_context(_unless(stop, opening))
         if cache is None:
             return DONE
-        worker = await stack.enter_async_context(Worker.open(cache, settings, clock=clock))
+        tracing = tracing if tracing is not None else open_tracing(settings)
+        worker = await stack.enter_async_context(Worker.open(cache, settings, clock=clock, tracing=tracing))
         if warmed_up is not None:
             warmed_up()
         say({"event": "listening", "public": worker.public, "operator": worker.operator})
@@ -136,9 +142,11 @@ class Worker:
         metrics: what it counts.
     """
 
-    def __init__(self, cache: MangaCache, settings: Settings, *, clock: Clock) -> None:
+    def __init__(self, cache: MangaCache, settings: Settings, *, clock: Clock, tracing: Tracing | None = None) -> None:
         self._cache = cache
         self._settings = settings
+        self._tracing = tracing
+        cache.telemetry.tracer = tracing
         self._clock = clock
         self._readiness = Readiness(clock=clock)
         self.metrics = metrics = WorkerMetrics(cache, clock=clock)
@@ -147,7 +155,8 @@ class Worker:
             self._readiness, metrics=metrics, telemetry=cache.telemetry, clock=clock, port="public"
         )
         health = HealthPages(self._monitor, self._readiness)
-        public = web.Application(middlewares=[self._requests.middleware])
+        rings = [self._requests.middleware] + ([tracing.middleware] if tracing is not None else [])
+        public = web.Application(middlewares=rings)
         public.add_routes(health.routes(details=False))
         operator = web.Application()
         operator.add_routes(health.routes(details=True))
@@ -158,9 +167,11 @@ class Worker:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, cache: MangaCache, settings: Settings, *, clock: Clock) -> AsyncIterator[Worker]:
+    async def open(
+        cls, cache: MangaCache, settings: Settings, *, clock: Clock, tracing: Tracing | None = None
+    ) -> AsyncIterator[Worker]:
         """Open both ports, and close them at the end of the block."""
-        worker = cls(cache, settings, clock=clock)
+        worker = cls(cache, settings, clock=clock, tracing=tracing)
         try:
             await worker._operator.open()
             await worker._public.open()
@@ -194,6 +205,11 @@ class Worker:
         cut_off = self._requests.under_way
         await ending.step("close the port", self._public.close, within_s=2 * _CUT_OFF_WITHIN_S)
         await ending.step("close the sessions", self._cache.close, within_s=within.sessions_s + 2 * _CUT_OFF_WITHIN_S)
+        if self._tracing is not None:
+            close = self._tracing.close
+            await ending.step(
+                "send the traces", lambda: anyio.to_thread.run_sync(close, abandon_on_cancel=True), within_s=1.5
+            )
         report = self._cache.supervisor.state().drain
         if report is not None and not report.complete:
             ending.undone.append(f"sessions: {msgspec.json.encode(report).decode()}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from mangacache.worker.readiness import Phase
+from mangacache.worker.routing import is_health, route_of
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from mangacache.worker.metrics import WorkerMetrics
     from mangacache.worker.readiness import Readiness
 
-HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz"})
-_NO_ROUTE: Final = "none"
 _LEFT: Final = "left"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _FAILURE: Final = 500
@@ -59,7 +58,7 @@ class Requests:
         await self._none_left.wait()
 
     async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not self._readiness.takes_in and request.path not in HEALTH_PATHS:
+        if not self._readiness.takes_in and not is_health(request.path):
             self._metrics.turned_away.inc()
             return turned_away(self._readiness.retry_after_s)
         self._began()
@@ -106,12 +105,6 @@ class Requests:
             status=status,
             milliseconds=round(seconds * 1e3, 3),
         )
-
-
-def route_of(request: web.Request) -> str:
-    """Return the pattern of a request's path, `/v1/sessions/{session_id}/turns`; `none` where there is no route."""
-    resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else _NO_ROUTE
 
 
 def turned_away(retry_after_s: float) -> web.Response:

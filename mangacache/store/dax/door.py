@@ -85,7 +85,7 @@ class DaxDoor:
         for tries_left in (1, 0):
             sent_s = self._clock.monotonic_s()
             try:
-                answer = await self._transport.request(operation, parameters)
+                answer = await self._sent(operation, parameters)
             except (Rejected, Closed):
                 self._breaker.gave_up(permit)
                 return self._counted(operation, "full")
@@ -103,6 +103,12 @@ class DaxDoor:
             self._telemetry.dax_seconds.labels(operation).observe(self._clock.monotonic_s() - sent_s)
             return answer
         raise AssertionError("the second try returns")
+
+    async def _sent(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        if (tracer := self._telemetry.tracer) is None:
+            return await self._transport.request(operation, parameters)
+        with tracer.span("dax", operation):
+            return await self._transport.request(operation, parameters)
 
     def _counted(self, operation: str, outcome: str) -> dict[str, Any] | None:
         """Count a request that DAX did not answer, and return what stands for that."""
@@ -130,7 +136,7 @@ class DaxDoor:
             return False
         outcome, done = "failed", None
         try:
-            await self._transport.request("PutItem", parameters)
+            await self._sent("PutItem", parameters)
             outcome, done = "answered", True
         except (Rejected, Closed):
             outcome, done = "full", False
