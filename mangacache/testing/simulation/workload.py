@@ -187,6 +187,8 @@ class Client:
                 with recorder.update(name, client=self.name) as call:
                     done = await cache.session(name).summarise(text, fence=held.fence)
                     call.done(done)
+                # It has heard so much, even where it leaves before the lock is given back.
+                self.tokens[name] = done.version.join(self.tokens.get(name, Version()))
             self._told(name, done.version, degraded=done.degraded)
             return done.version
 
