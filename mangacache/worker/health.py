@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from mangacache.worker.caller import Scope
+from mangacache.worker.keys import CALLER
+
 if TYPE_CHECKING:
     from mangacache.worker.monitor import Monitor
     from mangacache.worker.readiness import Readiness, Verdict
@@ -21,19 +24,22 @@ class HealthPages:
         self._monitor = monitor
         self._readiness = readiness
 
-    def routes(self, *, details: bool) -> list[web.RouteDef]:
-        """Return the two pages of a port.
+    def public_routes(self) -> list[web.RouteDef]:
+        """Return the pages of the public port, which say a word each."""
+        return [web.get("/healthz", _alive), web.get("/readyz", self._short)]
 
-        Args:
-            details: whether /readyz says what is not as it should be, or just that something is not.
-        """
-        return [web.get("/healthz", _alive), web.get("/readyz", self._detailed if details else self._short)]
+    def operator_routes(self) -> list[web.RouteDef]:
+        """Return the same for the operator's port, where /readyz tells operators what is not as it should be."""
+        return [web.get("/healthz", _alive), web.get("/readyz", self._by_caller)]
 
     async def _short(self, _: web.Request) -> web.Response:
         verdict = self._monitor.look()
         return _answer(verdict, {"status": verdict.status})
 
-    async def _detailed(self, _: web.Request) -> web.Response:
+    async def _by_caller(self, request: web.Request) -> web.Response:
+        caller = request.get(CALLER)
+        if caller is None or Scope.OPERATE not in caller.scopes:
+            return await self._short(request)
         verdict, hit_ratio = self._monitor.look(), self._monitor.hit_ratio
         return _answer(
             verdict,

@@ -8,9 +8,47 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from mangacache.worker.caller import Forbidden, Scope, Unauthenticated
+from mangacache.worker.keys import CALLER
+from mangacache.worker.problems import is_declared, problem_of, response_of
+from mangacache.worker.routing import is_health
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohttp.typedefs import Handler, Middleware
+
     from mangacache import MangaCache
+    from mangacache.telemetry import Telemetry
+    from mangacache.worker.auth.gate import Gate
     from mangacache.worker.metrics import WorkerMetrics
+
+
+def operator_app(routes: Sequence[web.RouteDef], *, gate: Gate, telemetry: Telemetry) -> web.Application:
+    """Return the application of the operator's port: its pages are for operators, health is for everybody."""
+    app = web.Application(middlewares=[_only_operators(gate, telemetry)])
+    app.add_routes(routes)
+    return app
+
+
+def _only_operators(gate: Gate, telemetry: Telemetry) -> Middleware:
+    @web.middleware
+    async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            try:
+                caller = request[CALLER] = await gate.authenticate(request.headers, request.remote)
+                if not is_health(request.path):
+                    caller.require(Scope.OPERATE)
+            except (Unauthenticated, Forbidden):
+                if not is_health(request.path):
+                    raise
+            return await handler(request)
+        except Exception as error:  # noqa: BLE001 - each is an answer, and what should not happen is logged as that
+            if not is_declared(error):
+                telemetry.count_survived("request_failed", error)
+            return response_of(problem_of(error))
+
+    return around
 
 
 class OperatorPages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
@@ -14,15 +15,19 @@ from aiohttp import web
 from mangacache import MangaCache
 from mangacache.clock import SystemClock
 from mangacache.errors import Invalid
+from mangacache.worker.admitting import GateAdmission
+from mangacache.worker.app import build_app
+from mangacache.worker.auth.gate import gate_of
 from mangacache.worker.draining import Ending, plan
 from mangacache.worker.health import HealthPages
 from mangacache.worker.memory import MemoryPage
 from mangacache.worker.metrics import WorkerMetrics
 from mangacache.worker.monitor import Monitor
-from mangacache.worker.operator import OperatorPages
+from mangacache.worker.operator import OperatorPages, operator_app
 from mangacache.worker.readiness import Phase, Readiness
 from mangacache.worker.requests import Requests
 from mangacache.worker.signals import Signals, Stop
+from mangacache.worker.sockets.registry import Sockets
 from mangacache.worker.tracing import open_tracing
 
 if TYPE_CHECKING:
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from mangacache.redis import Link
     from mangacache.settings import Settings
     from mangacache.store import Transport
+    from mangacache.worker.auth.gate import Gate
     from mangacache.worker.tracing import Tracing
 
 _CUT_OFF_WITHIN_S: Final = 0.5
@@ -142,7 +148,9 @@ class Worker:
         metrics: what it counts.
     """
 
-    def __init__(self, cache: MangaCache, settings: Settings, *, clock: Clock, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self, cache: MangaCache, settings: Settings, *, clock: Clock, gate: Gate, tracing: Tracing | None = None
+    ) -> None:
         self._cache = cache
         self._settings = settings
         self._tracing = tracing
@@ -154,24 +162,42 @@ class Worker:
         self._requests = Requests(
             self._readiness, metrics=metrics, telemetry=cache.telemetry, clock=clock, port="public"
         )
+        self._sockets = Sockets(cache, admit=partial(GateAdmission, gate), settings=settings, clock=clock)
+        cache.telemetry.watch_depth("sockets", lambda: len(self._sockets))
         health = HealthPages(self._monitor, self._readiness)
         rings = [self._requests.middleware] + ([tracing.middleware] if tracing is not None else [])
-        public = web.Application(middlewares=rings)
-        public.add_routes(health.routes(details=False))
-        operator = web.Application()
-        operator.add_routes(health.routes(details=True))
-        operator.add_routes(OperatorPages(cache, metrics).routes())
-        operator.add_routes(MemoryPage(cache).routes())
+        public = build_app(
+            cache,
+            gate=gate,
+            readiness=self._readiness,
+            settings=settings,
+            outer=rings,
+            further=[*health.public_routes(), web.get("/v1/ws", self._sockets.handle)],
+            clock=clock,
+        )
+        pages = [*health.operator_routes(), *OperatorPages(cache, metrics).routes(), *MemoryPage(cache).routes()]
+        operator = operator_app(pages, gate=gate, telemetry=cache.telemetry)
         self._public = _Port(public, host=settings.worker_host, port=settings.worker_port)
         self._operator = _Port(operator, host=settings.operator_host, port=settings.operator_port)
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, cache: MangaCache, settings: Settings, *, clock: Clock, tracing: Tracing | None = None
+        cls,
+        cache: MangaCache,
+        settings: Settings,
+        *,
+        clock: Clock,
+        gate: Gate | None = None,
+        tracing: Tracing | None = None,
     ) -> AsyncIterator[Worker]:
-        """Open both ports, and close them at the end of the block."""
-        worker = cls(cache, settings, clock=clock, tracing=tracing)
+        """Open both ports, and close them at the end of the block.
+
+        Raises:
+            Invalid: a port is taken, or nobody would be asked who he is on an address that others reach.
+        """
+        gate = gate if gate is not None else gate_of(settings)
+        worker = cls(cache, settings, clock=clock, gate=gate, tracing=tracing)
         try:
             await worker._operator.open()
             await worker._public.open()
@@ -181,6 +207,7 @@ class Worker:
                 yield worker
         finally:
             await worker._monitor.close()
+            await worker._sockets.close()
             await worker._public.close()
             await worker._operator.close()
 
@@ -201,7 +228,11 @@ class Worker:
         self._readiness.phase = Phase.LEAVING
         await self._clock.sleep(within.notice_s)
         self._readiness.phase = Phase.DRAINING
-        await ending.step("finish requests", self._requests.settle, within_s=within.requests_s)
+        until_s = self._clock.monotonic_s() + within.requests_s
+        tell = partial(self._sockets.drain, within.requests_s)
+        await ending.step("end the sockets", tell, within_s=within.requests_s + _CUT_OFF_WITHIN_S)
+        left_s = max(_CUT_OFF_WITHIN_S, until_s - self._clock.monotonic_s())
+        await ending.step("finish requests", self._requests.settle, within_s=left_s)
         cut_off = self._requests.under_way
         await ending.step("close the port", self._public.close, within_s=2 * _CUT_OFF_WITHIN_S)
         await ending.step("close the sessions", self._cache.close, within_s=within.sessions_s + 2 * _CUT_OFF_WITHIN_S)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from aiohttp import web
 
+from mangacache.errors import Closed
+from mangacache.worker.problems import problem_of, response_of
 from mangacache.worker.readiness import Phase
 from mangacache.worker.routing import is_health, route_of
 
@@ -109,17 +111,7 @@ class Requests:
 
 def turned_away(retry_after_s: float) -> web.Response:
     """Return the answer to a request that comes during the drain, after which the connection is closed."""
-    response = web.json_response(
-        {
-            "type": "about:blank",
-            "title": "Service Unavailable",
-            "status": 503,
-            "detail": "this worker is leaving: ask again, and another one answers",
-            "retry_after_s": retry_after_s,
-        },
-        status=503,
-        headers={"Retry-After": str(math.ceil(retry_after_s))},
-        content_type="application/problem+json",
-    )
+    problem = problem_of(Closed("this worker is leaving: ask again, and another one answers"))
+    response = response_of(msgspec.structs.replace(problem, retry_after_s=retry_after_s))
     response.force_close()
     return response

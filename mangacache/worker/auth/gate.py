@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from mangacache.errors import Invalid
+from mangacache.settings import is_loopback
 from mangacache.worker.caller import ROLES, Caller
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from mangacache.settings import Settings
 
 _ANYBODY: Final = Caller(kind="open", scopes=ROLES["operator"])
 
@@ -34,3 +38,17 @@ class OpenGate:
         """See `Gate`."""
         del headers, remote
         return _ANYBODY
+
+
+def gate_of(settings: Settings) -> Gate:
+    """Return the gate of a worker.
+
+    Raises:
+        Invalid: others would reach it, and nobody would be asked who he is.
+    """
+    for host in (settings.worker_host, settings.operator_host):
+        if not is_loopback(host.lower()):
+            raise Invalid(
+                f"the worker would let everybody in at {host}: listen on 127.0.0.1 (worker_host, operator_host)"
+            )
+    return OpenGate()
