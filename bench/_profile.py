@@ -34,6 +34,7 @@ _GROUPS: Final = {
 _STANDARD: Final = ""
 _OTHER: Final = "other"
 _ROUNDS: Final = 12
+_SHOWN: Final = 25
 _WAITS: Final = ("select.epoll", "select.kqueue", "select.select")
 
 
@@ -47,15 +48,17 @@ async def profiled(work: Awaitable[Mapping[str, Any]]) -> dict[str, Any]:
     finally:
         profile.disable()
     cpu_s = time.process_time() - cpu_s
+    return {"messages": result["messages"], **shares_of(profile), "process_cpu_s": round(cpu_s, 3)}
+
+
+def shares_of(profile: cProfile.Profile) -> dict[str, Any]:
+    """Return what a profile shows: shares of the time in Python by package, and the largest functions."""
     entries = profile.getstats()
     by_group = _by_group(entries)
     total_s = sum(by_group.values())
-    shares = {name: round(100 * spent / total_s, 1) for name, spent in sorted(by_group.items(), key=_largest)}
     return {
-        "messages": result["messages"],
-        "percent": shares,
+        "percent": {name: round(100 * spent / total_s, 1) for name, spent in sorted(by_group.items(), key=_largest)},
         "profiled_s": round(total_s, 3),
-        "process_cpu_s": round(cpu_s, 3),
         "largest_functions": _largest_functions(entries, total_s),
     }
 
@@ -115,7 +118,7 @@ def _is_wait(code: Any) -> bool:
 
 def _largest_functions(entries: Any, total_s: float) -> list[str]:
     found = sorted((entry for entry in entries if not _is_wait(entry.code)), key=lambda entry: -entry.inlinetime)
-    return [f"{100 * entry.inlinetime / total_s:.1f} % {_named(entry.code)}" for entry in found[:12]]
+    return [f"{100 * entry.inlinetime / total_s:.1f} % {_named(entry.code)}" for entry in found[:_SHOWN]]
 
 
 def _named(code: Any) -> str:

@@ -59,11 +59,22 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Caller:
-    """Sends requests over one pool of connections."""
+    """Sends requests over one pool of connections, and opens sockets beside it.
+
+    Args:
+        http: whose pool bounds the requests that are under way.
+        sockets: opens as many connections as there are chats.
+        workers: whom to ask.
+        credential: see `WorkerClient.open`, as for the rest.
+        patience: how long a call is tried.
+        clock: where time comes from.
+        random: where randomness comes from.
+    """
 
     def __init__(
         self,
         http: aiohttp.ClientSession,
+        sockets: aiohttp.ClientSession,
         workers: Workers,
         *,
         credential: str | None,
@@ -71,7 +82,8 @@ class Caller:
         clock: Clock,
         random: Random,
     ) -> None:
-        self.http = http
+        self._http = http
+        self.sockets = sockets
         self.workers = workers
         self.patience = patience
         self.clock = clock
@@ -118,7 +130,7 @@ class Caller:
         try:
             async with (
                 self.clock.timeout(attempts.left_s(now_s())),
-                self.http.request(
+                self._http.request(
                     request.method, target, data=body, headers=headers, allow_redirects=False
                 ) as response,
             ):

@@ -268,7 +268,7 @@ class Chat:
         caller, clock = self._caller, self._caller.clock
         try:
             async with clock.timeout(attempts.left_s(clock.monotonic_s())):
-                socket = await caller.http.ws_connect(
+                socket = await caller.sockets.ws_connect(
                     url + "/v1/ws",
                     headers=caller.credential_headers,
                     max_msg_size=_MOST_FRAME_BYTES,

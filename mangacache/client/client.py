@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from mangacache.model import SessionPage, Version
 
 _DEFAULT_PATIENCE: Final = Patience()
+_AS_MANY_AS_CHATS: Final = 0
+
+
+def _session(connections: int) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections),
+        timeout=aiohttp.ClientTimeout(),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
 
 
 class WorkerClient:
@@ -58,7 +67,7 @@ class WorkerClient:
             urls: the workers' public addresses, `http://host:port`, or a load balancer's.
             credential: an API key or a customer's token; None where the workers take anybody.
             patience: how long a call is tried.
-            connections: HTTP connections at once; a call waits for one as a part of its attempt.
+            connections: HTTP connections at once; a call waits for one as a part of its attempt. Chats have their own.
             in_turn: ask the workers in turn, instead of one session's calls at the same worker while it answers.
             clock: where time comes from; the machine's own by default.
             random: where randomness comes from.
@@ -69,11 +78,11 @@ class WorkerClient:
         clock = clock if clock is not None else SystemClock()
         random = random if random is not None else system_random()
         workers = Workers(urls, patience=patience, random=random, in_turn=in_turn)
-        connector = aiohttp.TCPConnector(limit=connections)
-        async with aiohttp.ClientSession(
-            connector=connector, timeout=aiohttp.ClientTimeout(), cookie_jar=aiohttp.DummyCookieJar()
-        ) as http:
-            yield cls(Caller(http, workers, credential=credential, patience=patience, clock=clock, random=random))
+        async with _session(connections) as http, _session(_AS_MANY_AS_CHATS) as sockets:
+            caller = Caller(
+                http, sockets, workers, credential=credential, patience=patience, clock=clock, random=random
+            )
+            yield cls(caller)
 
     def session(self, session_id: str, *, customer_id: str | None = None) -> WorkerSession:
         """Return a handle on a session, whose calls are the library's.

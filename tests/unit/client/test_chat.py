@@ -230,3 +230,12 @@ async def test_a_session_id_that_is_none_is_refused_before_anything_is_sent(work
         with pytest.raises(Invalid):
             client.chat("")
     assert [worker.heard for worker in workers] == [[], []]
+
+
+async def test_chats_take_no_connections_from_calls(opened):
+    async with opened(connections=1) as client, client.chat("s-1") as first, client.chat("s-1") as second:
+        await first.append(role="user", content="a")
+        await client.session("s-1").append(role="user", content="b")
+        await second.append(role="user", content="c")
+        assert [event.number for event in await told(first, 2)] == [2, 3]
+        assert [event.number for event in await told(second, 2)] == [1, 2]
