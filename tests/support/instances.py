@@ -126,11 +126,17 @@ class Instances:
         settings = self.settings.replace(**changes) if changes else self.settings
         link = None
         if self.double is not None:
-            link = self.double.link(timeout_s=settings.redis_timeout_s, connect_timeout_s=PATIENT_S)
-            self._links.append(link)
+            link = self.link(timeout_s=settings.redis_timeout_s)
         wrapped = wrap(transport) if wrap is not None else transport
         async with MangaCache.open(settings, transport=wrapped, link=link, clock=clock) as cache:
             yield cache
+
+    def link(self, *, timeout_s: float = PATIENT_S) -> Any:
+        """A worker's own way to the double."""
+        assert self.double is not None
+        link = self.double.link(timeout_s=timeout_s, connect_timeout_s=PATIENT_S)
+        self._links.append(link)
+        return link
 
     # What can happen on the way to Redis
 

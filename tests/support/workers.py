@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from commands import clean_environ
 
+from mangacache.worker.process import serve
+from mangacache.worker.signals import Stop
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+
+    from mangacache import Settings
 
 PROGRAM = (sys.executable, "-W", "error", "-m", "mangacache.cli", "serve")
 START_GUARD_S = 120.0
@@ -153,3 +158,51 @@ async def eventually(condition: Callable[[], Any], *, within_s: float = START_GU
             if found:
                 return found
             await asyncio.sleep(0.01)
+
+
+class Served:
+    """A worker in this process, by `serve`.
+
+    Attributes:
+        stop: who asks it to leave.
+        said: what it said of itself.
+        status: how it ended; None while it runs.
+    """
+
+    def __init__(self) -> None:
+        self.stop = Stop()
+        self.said: list[dict[str, Any]] = []
+        self.status: int | None = None
+        self.running: asyncio.Task[int] | None = None
+
+    @property
+    def public(self) -> str:
+        return str(self.said[0]["public"])
+
+    @property
+    def operator(self) -> str:
+        return str(self.said[0]["operator"])
+
+    async def left(self) -> int:
+        """Wait until it has left, and return its status."""
+        assert self.running is not None
+        async with asyncio.timeout(START_GUARD_S):
+            self.status = await self.running
+        return self.status
+
+
+@asynccontextmanager
+async def served(settings: Settings, **doubles: Any) -> AsyncIterator[Served]:
+    """Serve in this process on free ports; at the end it is asked to leave, if nobody has asked before."""
+    worker = Served()
+    free = settings.replace(worker_port=0, operator_port=0)
+    serving = serve(free, stop=worker.stop, say=worker.said.append, **doubles)
+    worker.running = asyncio.create_task(serving)
+    try:
+        await eventually(lambda: worker.said or worker.running.done())
+        if not worker.said:
+            worker.status = worker.running.result()
+        yield worker
+    finally:
+        worker.stop.ask("the test ends")
+        await asyncio.wait((worker.running,))
