@@ -1,28 +1,36 @@
-"""`mangacache serve` as a process: what it says, its pages, and how it leaves."""
+"""`mangacache serve` as a process: what it says, its pages, its signals, and how it is gone in time whatever hangs."""
 
 from __future__ import annotations
 
+import json
+import shlex
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 from mangatest import LoopThread
-from workers import worker_process
-
-from mangacache import Settings
-from mangacache.clock import SystemClock, system_random
-from mangacache.store import Store, open_transport
-from mangacache.telemetry import Telemetry
+from rolling import create_table
+from workers import PROGRAM, eventually, worker_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_ON_ASYNCIO = "import sys; sys.modules['uvloop'] = None; sys.argv[0] = 'mangacache'; from mangacache.cli import main"
+ON_ASYNCIO = (sys.executable, "-W", "error", "-c", f"{_ON_ASYNCIO}; sys.exit(main())", "serve")
+STUCK = """
+import sys, time
+from mangacache.worker import command, process
 
-async def _create(settings):
-    async with open_transport(settings) as transport:
-        store = Store(transport, settings=settings, clock=SystemClock(), random=system_random(), telemetry=Telemetry())
-        await store.schema.create()
+async def hang(self):
+    time.sleep(3600)
+
+command.EXIT_BY_S = 0.5
+process.Worker.leave = hang
+from mangacache.cli import main
+sys.exit(main(["serve"]))
+"""
 
 
 @pytest.fixture
@@ -31,7 +39,7 @@ def variables(table, shared_valkey) -> Iterator[dict[str, str]]:
     made = table | {"REDIS_ENDPOINT": f"redis://127.0.0.1:{shared_valkey}"}
     loop = LoopThread()
     try:
-        loop.run(_create(Settings.from_env(made)))
+        loop.run(create_table(made))
     finally:
         loop.close()
     return made
@@ -48,13 +56,63 @@ async def test_a_worker_says_where_it_listens_and_leaves_with_0_when_told(variab
         assert await _get(f"{worker.public}/readyz") == (200, '{"status": "ready"}')
         status, text = await _get(f"{worker.operator}/metrics")
         assert status == 200
-        assert "mangacache_sessions" in text
-        assert (await _get(f"{worker.operator}/state"))[0] == 200
+        assert {"mangacache_sessions", "mangacache_gc_pause_seconds_bucket", "process_open_fds"} <= {
+            line.partition("{")[0].partition(" ")[0] for line in text.splitlines()
+        }
+        assert json.loads((await _get(f"{worker.operator}/state"))[1])["status"] == "open"
+        assert await _get(f"{worker.operator}/dead-letters") == (200, "[]")
         assert await worker.leave() == 0, worker.complaints
     assert worker.said[-1] == {"event": "left", "undone": []}
+    events = [json.loads(line)["event"] for line in worker.complaints]  # each line of its log is JSON
+    course = ["files_limit", "warmed_up", "leaving", "drained", "left"]
+    assert [event for event in events if event in course] == course
+
+
+async def test_the_public_port_shows_nothing_of_the_operator_s(variables):
+    async with worker_process(variables) as worker:
+        for path in ("metrics", "state", "dead-letters", "sessions/s"):
+            assert (await _get(f"{worker.public}/{path}"))[0] == 404
 
 
 async def test_sigint_is_the_same(variables):
     async with worker_process(variables) as worker:
         worker.signal(signal.SIGINT)
         assert await worker.ended() == 0, worker.complaints
+
+
+@pytest.mark.parametrize("program", [PROGRAM, ON_ASYNCIO], ids=["uvloop", "asyncio"])
+@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_it_at_once(variables, program, again):
+    async with worker_process(variables | {"MANGACACHE_WORKER_NOTICE_S": "15"}, program=program) as worker:
+        worker.signal(signal.SIGTERM)
+        await eventually(lambda: any('"leaving"' in line for line in worker.complaints))
+        worker.signal(again)
+        assert await worker.ended() == 128 + again
+    assert worker.complaints[-1] == f"mangacache: {again.name} again: leaving at once\n"
+    assert worker.said[-1]["event"] == "listening"
+
+
+async def test_a_process_that_hangs_is_gone_in_time_and_shows_where_it_stood(variables):
+    """Not even the interpreter may have to run for that: here it sleeps in the event loop."""
+    async with worker_process(variables, program=(sys.executable, "-c", STUCK)) as worker:
+        worker.signal(signal.SIGTERM)
+        assert await worker.ended() == 1
+    said = "".join(worker.complaints)
+    assert "Timeout (0:00:00.500000)!" in said
+    assert "in hang" in said
+
+
+async def test_as_many_files_are_open_as_may_be(variables):
+    low = ("sh", "-c", f"ulimit -Sn 256; exec {shlex.join(PROGRAM)}")
+    async with worker_process(variables, program=low) as worker:
+        assert await worker.leave() == 0
+    told = next(json.loads(line) for line in worker.complaints if '"files_limit"' in line)
+    assert (told["before"], told["files"] > 256) == (256, True)
+
+
+async def test_what_is_wrong_with_the_settings_is_one_complaint_and_status_2(variables):
+    taken = variables | {"MANGACACHE_WORKER_PORT": "none"}
+    async with worker_process(taken, started=False) as worker:
+        assert await worker.ended() == 2
+    assert worker.complaints[0].startswith("mangacache: ")
+    assert not any("Traceback" in line for line in worker.complaints)
