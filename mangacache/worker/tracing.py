@@ -18,7 +18,7 @@ from mangacache.errors import Invalid
 from mangacache.worker.routing import is_health, route_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
 
     from aiohttp.typedefs import Handler, Middleware
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -116,15 +116,20 @@ class Tracing:
         return around
 
     async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        route, method = route_of(request), request.method
-        given = self._propagator.extract(request.headers)
-        attributes = {"http.request.method": method, "http.route": route}
-        with self._begun(f"{method} {route}", self._trace.SpanKind.SERVER, attributes, given=given) as span:
+        with self.request(request.method, route_of(request), headers=request.headers) as span:
             response = await handler(request)
             span.set_attribute("http.response.status_code", response.status)
             if response.status >= _FAILURES:
                 span.set_status(self._trace.StatusCode.ERROR)
             return response
+
+    @contextmanager
+    def request(self, method: str, route: str, *, headers: Mapping[str, str] | None = None) -> Iterator[Span]:
+        """Run the block in the span of a request, in the trace that its headers name, where they name one."""
+        given = self._propagator.extract(headers or {})
+        attributes = {"http.request.method": method, "http.route": route}
+        with self._begun(f"{method} {route}", self._trace.SpanKind.SERVER, attributes, given=given) as span:
+            yield span
 
     @contextmanager
     def _begun(self, name: str, kind: Any, attributes: dict[str, str], *, given: Any = None) -> Iterator[Span]:
