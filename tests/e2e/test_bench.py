@@ -204,3 +204,13 @@ async def test_the_actors_bench_measures_actors_beside_their_peers_and_loses_no_
     shutdown = figures["shutdown"]
     assert shutdown["acknowledged_lost"] == 0
     assert sum(shutdown["answers"].values()) == shutdown["in_flight"]
+
+
+async def test_the_tracing_bench_measures_the_ways_beside_each_other(tmp_path):
+    out = tmp_path / "tracing.json"
+    status, _, said = await _run("tracing.py", "--quick", "--json", str(out))
+    assert status == 0, said
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert figures["cpu_us_per_message"].keys() == {"off", "not_traced", "traced"}
+    assert all(value > 0 for value in figures["cpu_us_per_message"].values())
+    assert figures["ratio_traced_to_off"] > 0
