@@ -55,9 +55,9 @@ def add_demo(
     parser.add_argument(
         "--serve",
         type=int,
-        default=0,
+        default=2,
         metavar="N",
-        help="then replay them by HTTP and WebSocket through N workers, which have that DAX in any case (0)",
+        help="then replay them by HTTP and WebSocket through N workers, which have that DAX in any case; 0: not (2)",
     )
     parser.set_defaults(run=partial(_demo, open_local=open_local, create=create))
 
@@ -84,7 +84,7 @@ async def _demo(
                 arguments.file,
                 embedded,
                 options,
-                engines=engines if arguments.dax else {k: v for k, v in engines.items() if k != "dax"},
+                engines={name: engine for name, engine in engines.items() if name != "dax" or arguments.dax},
                 progress=progress.begin,
             )
         status = print_report(figures)

@@ -75,7 +75,6 @@ def report(
         dax.update(tally.dax)
     messages = max(observed.steady_messages, 1)
     sent_for = max(observed.messages, 1) if whole else messages
-    turns = max(sum(tally.turns for tally in tallies), 1)
     hits = {tier: observed.sources.get(tier, 0) / messages for tier in ("memory", "redis")}
     return {
         "conversations": conversations,
@@ -104,8 +103,7 @@ def report(
         },
         "redis": {
             "round_trips_per_message": round(sum(tally.round_trips for tally in tallies) / sent_for, 4),
-            "bytes_per_append": round(sum(tally.commit_bytes for tally in tallies) / turns, 1),
-            "encoded_turn_bytes": round(sum(tally.turn_bytes for tally in tallies) / turns, 1),
+            **({} if whole else _bytes(tallies)),
         },
         "dax": {
             "contexts_per_message": round(observed.sources.get("dax", 0) / messages, 4),
@@ -116,6 +114,14 @@ def report(
         "degraded_messages": observed.degraded,
         "repeated_calls": observed.repeats,
         "environment": environment(engines),
+    }
+
+
+def _bytes(tallies: Sequence[Tally]) -> dict[str, float]:
+    turns = max(sum(tally.turns for tally in tallies), 1)
+    return {
+        "bytes_per_append": round(sum(tally.commit_bytes for tally in tallies) / turns, 1),
+        "encoded_turn_bytes": round(sum(tally.turn_bytes for tally in tallies) / turns, 1),
     }
 
 

@@ -8,7 +8,8 @@ import os
 import signal
 
 import pytest
-from commands import gone, one_line
+from commands import PROGRAM, clean_environ, gone, one_line
+from workers import worker_process
 
 from mangacache.replay import SAMPLE, read_conversations
 from mangacache.replay.driving import Client
@@ -73,15 +74,31 @@ def test_the_demo_needs_nothing_but_itself_and_reports_every_figure(process, tmp
     assert report["environment"]["dynamodb"].startswith("dynoxide ")
     assert report["environment"]["redis"].startswith("valkey ")
     assert 0 < report["redis"]["encoded_turn_bytes"] < report["redis"]["bytes_per_append"] < 1000
+    assert "dax" not in report["environment"]
+    _check_workers(report["through_workers"], said)
     for path in ("conversations", "latency_ms.read.p99", "dynamodb.requests.PutItem"):
-        (row,) = [line for line in ended.stdout.splitlines() if line.startswith(f"{path} ")]
+        row, of_workers = [line for line in ended.stdout.splitlines() if line.startswith(f"{path} ")]
+        assert of_workers.split() == [path, str(find(report["through_workers"], path))]
         assert row.split() == [path, str(find(report, path))]
     assert list(tmp_path.iterdir()) == [out]
 
 
+def _check_workers(report, said):
+    """The same chats by HTTP and WebSocket, from several processes, with DAX: nothing lost, doubled or changed."""
+    assert (report["workers"], report["client_processes"]) == (2, 2)
+    assert report["messages"] == sum(len(one.messages()) for one in said)
+    assert report["turns_verified"] == report["turns_written"] == sum(len(one.turns) for one in said)
+    assert (report["mismatches"], report["lost"], report["duplicates"]) == (0, 0, 0)
+    assert report["sockets"]["turns_told"] > 0
+    assert report["hit_ratio"]["overall"] > 0.5
+    assert report["dynamodb"]["writes_per_message"] > 1
+    assert report["redis"]["round_trips_per_message"] > 1
+    assert report["environment"]["dax"] == "emulator"
+
+
 def test_the_sample_replays_clean_through_two_worker_processes_and_without_redis(mangacache, tmp_path):
     out = tmp_path / "report.json"
-    ended = mangacache("demo", "--workers", 2, "--no-redis", "--json", out)
+    ended = mangacache("demo", "--workers", 2, "--no-redis", "--serve", 0, "--json", out)
     assert ended.returncode == 0, ended.stderr
     report = json.loads(out.read_text())
     assert report["turns_verified"] == report["turns_written"] > 40
@@ -119,6 +136,66 @@ def test_a_replay_meets_no_earlier_one_unless_it_is_given_its_prefix(figures, ch
     report, status = figures(chats(2), "--prefix", "mine-")
     assert status == 1
     assert report["duplicates"] == 12
+
+
+# Through workers
+
+
+@pytest.fixture
+async def served(made):
+    """Two workers of `mangacache serve` on the table, and a replay through them by the command, as a process."""
+    async with worker_process(made) as one, worker_process(made) as other:
+
+        async def replayed(*arguments):
+            ports = (
+                "--workers-at",
+                f"{one.public},{other.public}",
+                "--operators-at",
+                f"{one.operator},{other.operator}",
+            )
+            process = await asyncio.create_subprocess_exec(
+                *PROGRAM,
+                "replay",
+                *map(str, arguments),
+                *ports,
+                env=clean_environ(),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            said, complaints = await process.communicate()
+            return process.returncode, said.decode(), complaints.decode()
+
+        yield replayed
+
+
+@pytest.mark.parametrize("by", ["http", "websocket"])
+async def test_chats_are_replayed_through_workers_that_are_there(served, chats, tmp_path, by):
+    """The second time under the same prefix shows that it is looked at: each context has too much in it."""
+    out = tmp_path / "report.json"
+    given = (chats(6), "--by", by, "--workers", 2, "--prefix", "mine-", "--json", out)
+    status, said, complaints = await served(*given)
+    assert (status, complaints) == (0, "")
+    assert said.endswith("Every turn was stored, in order, once, and read back as it was said.\n")
+    report = json.loads(out.read_text())
+    assert (report["messages"], report["turns_verified"], report["lost"]) == (18, 36, 0)
+    assert report["dynamodb"]["requests"]["TransactWriteItems"] == 6
+    status, said, _ = await served(*given)
+    assert status == 1
+    assert said.endswith("Something is wrong: see mismatches, lost and duplicates.\n")
+    assert json.loads(out.read_text())["mismatches"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--operators-at", "http://127.0.0.1:9"), "http://127.0.0.1:9/metrics does not answer"),
+        (("--credential-file", "nowhere"), "--credential-file: nowhere cannot be read"),
+    ],
+)
+def test_what_is_not_there_is_named(mangacache, chats, options, complaint):
+    ended = mangacache("replay", chats(1), "--workers-at", "http://127.0.0.1:9", *options)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"mangacache: {complaint}")
 
 
 # What the check at the end finds. Each changes what is stored after the replay and before it is read back.
