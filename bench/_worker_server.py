@@ -38,6 +38,7 @@ async def main() -> None:
         return await listening
 
     async def begin() -> None:
+        profile.clear()
         profile.enable()
 
     async def end() -> dict[str, Any]:
