@@ -21,6 +21,8 @@ from mangacache.clock import SystemClock
 from mangacache.local import free_port
 from mangacache.store.items import key
 from mangacache.store.keys import META, turn_key
+from mangacache.worker.auth.gate import OpenGate
+from mangacache.worker.caller import Unauthenticated
 from mangacache.worker.process import Worker
 
 WORDS = "whatever was said in confidence"
@@ -274,6 +276,32 @@ def test_a_tier_that_is_away_is_said_to_be_and_the_others_are_shown(inspect, cha
     assert said.status == 2
     assert "why" in said.tiers["redis"]
     assert [sorted(one) for one in said.tiers["memory"]] == [["why"], ["remembered", "worker"]]
+
+
+class AsksForTheKey(OpenGate):
+    async def authenticate(self, headers, remote):
+        if headers.get("Authorization") != "Bearer the operator's":
+            raise Unauthenticated("for the test")
+        return await super().authenticate(headers, remote)
+
+
+def test_a_worker_that_asks_for_a_key_is_given_the_one_of_the_environment(inspect, chat):
+    async def open_another():
+        cache = await stack.enter_async_context(MangaCache.open(chat.settings))
+        await cache.session(SESSION).context()
+        opening = Worker.open(cache, chat.settings, clock=SystemClock(), gate=AsksForTheKey())
+        return await stack.enter_async_context(opening)
+
+    stack = AsyncExitStack()
+    other = chat.run(open_another())
+    try:
+        said = inspect("--worker", other.operator)
+        assert (said.status, "OPERATOR_KEY" in said.tiers["memory"][0]["why"]) == (2, True)
+        said = inspect("--worker", other.operator, OPERATOR_KEY="the operator's")
+        assert (said.status, said.tiers["memory"][0]["remembered"]["copy"]["version"]) == (0, [1, 3, 1])
+        assert "the operator's" not in said.text
+    finally:
+        chat.run(stack.aclose())
 
 
 def test_a_table_that_is_away_ends_with_one_line(mangacache, chat):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +11,7 @@ import msgspec
 
 from mangacache.clock import SystemClock
 from mangacache.diagnosis.inspection.comparing import differences, failures
-from mangacache.diagnosis.inspection.gathering import Inspector
+from mangacache.diagnosis.inspection.gathering import KEY_VARIABLE, Inspector
 from mangacache.diagnosis.inspection.showing import show
 from mangacache.diagnosis.inspection.tiers import InDax, InRedis
 from mangacache.errors import Transient
@@ -42,7 +43,8 @@ def add_inspect(commands: Any) -> None:
         action="append",
         default=[],
         metavar="URL",
-        help="a running worker's operator port, http://host:port: what its memory holds; may be repeated",
+        help="a running worker's operator port, http://host:port: what its memory holds; may be repeated;"
+        f" with {KEY_VARIABLE} in the environment where it asks for a key",
     )
     parser.set_defaults(run=inspect)
 
@@ -60,7 +62,9 @@ async def inspect(arguments: argparse.Namespace) -> int:
     inspector = Inspector(settings, clock=clock)
     try:
         async with clock.timeout(_WITHIN_S):
-            tiers, before = await inspector.look(session_id, dax=arguments.dax, workers=arguments.worker)
+            tiers, before = await inspector.look(
+                session_id, dax=arguments.dax, workers=arguments.worker, key=os.environ.get(KEY_VARIABLE)
+            )
     except TimeoutError as error:
         raise Transient(f"the tiers could not be looked at within {_WITHIN_S:g} s: see `mangacache doctor`") from error
     except (Unanswered, Throttled) as error:

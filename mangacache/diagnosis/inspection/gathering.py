@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from mangacache.settings import DaxAddress, Settings
 
 _REDIS_ERRORS: Final = (LinkLost, ScriptFailed, MangaCacheError)
+KEY_VARIABLE: Final = "OPERATOR_KEY"
+_NOT_LET_IN: Final = frozenset({401, 403})
 _WORKER_WITHIN_S: Final = 5.0
 _MOST_CONNECTIONS: Final = 256
 
@@ -60,13 +62,16 @@ class Inspector:
         self._settings = settings
         self._clock = clock
 
-    async def look(self, session_id: str, *, dax: bool, workers: Sequence[str]) -> tuple[Tiers, Copy]:
+    async def look(
+        self, session_id: str, *, dax: bool, workers: Sequence[str], key: str | None = None
+    ) -> tuple[Tiers, Copy]:
         """Return what each tier holds, words included, and the table as it was before the others were looked at.
 
         Args:
             session_id: whose tiers.
             dax: whether to ask DAX, which keeps what it has to fetch.
             workers: operator addresses of workers whose memory is looked at.
+            key: an operator's API key, for workers that ask for one.
 
         Raises:
             MangaCacheError: the table cannot be read.
@@ -82,7 +87,7 @@ class Inspector:
             )
             before = await self._dynamodb(transport, store, session_id)
             redis, lock, connections = await self._redis(session_id, before.epoch)
-            memory = await together(*(self._memory(worker, session_id) for worker in workers))
+            memory = await together(*(self._memory(worker, session_id, key) for worker in workers))
             in_dax = await self._dax(session_id, before.copy) if dax else None
             after = await self._dynamodb(transport, store, session_id)
         after = msgspec.structs.replace(after, moved=after.copy.version != before.copy.version)
@@ -171,14 +176,20 @@ class Inspector:
             )
         return tuple(found)
 
-    async def _memory(self, worker: str, session_id: str) -> InMemory | Failed:
+    async def _memory(self, worker: str, session_id: str, key: str | None) -> InMemory | Failed:
         url = f"{worker.rstrip('/')}/sessions/{quote(session_id, safe='')}"
         try:
             timeout = aiohttp.ClientTimeout(total=_WORKER_WITHIN_S)
-            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(URL(url, encoded=True)) as answer:
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            async with (
+                aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+                session.get(URL(url, encoded=True), allow_redirects=False) as answer,
+            ):
                 body = await answer.read()
                 if answer.status == 404:  # noqa: PLR2004 - nothing of it in memory
                     return InMemory(worker=worker, remembered=None)
+                if answer.status in _NOT_LET_IN:
+                    return Failed(f"{worker} answered {answer.status}: set {KEY_VARIABLE} to an operator's API key")
                 if answer.status != 200:  # noqa: PLR2004
                     return Failed(f"{worker} answered {answer.status}: is it the operator's port?")
                 return InMemory(worker=worker, remembered=msgspec.json.decode(body, type=Remembered))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mangacache.diagnosis.findings import note, ok, problem, warning
 from mangacache.settings import specs
@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from mangacache.diagnosis.findings import Finding
     from mangacache.settings import Settings
 
+_WORK_S: Final = 22.5
+_CLOSING_S: Final = 2.5
+"""Whatever is set, a worker works on for no longer than this, and closes in no longer than that."""
+
 
 def judge_settings(settings: Settings, expected: Expected) -> Iterator[Finding]:
     """Iterate over what is to be said of the settings alone."""
     found = [
         *_end(settings, expected),
+        *_worker(settings, expected),
         *_times(settings),
         *_redis(settings),
         *_dax(settings),
@@ -31,24 +36,15 @@ def judge_settings(settings: Settings, expected: Expected) -> Iterator[Finding]:
 
 
 def _end(settings: Settings, expected: Expected) -> Iterator[Finding]:
-    room_s = expected.stop_timeout_s - settings.drain_timeout_s
-    if room_s <= 0:
+    takes_s = min(settings.worker_notice_s + settings.drain_timeout_s, _WORK_S) + _CLOSING_S
+    if takes_s > expected.stop_timeout_s:
         yield problem(
             "settings.drain",
-            f"drain_timeout_s is {settings.drain_timeout_s:g}, and the process is killed"
-            f" {expected.stop_timeout_s:g} s after it was told to stop",
+            f"the end of a worker takes up to {takes_s:g} s (worker_notice_s, drain_timeout_s and closing), and it is"
+            f" killed {expected.stop_timeout_s:g} s after it was told to stop",
             breaks="each deploy kills it in the middle: calls are cut off, other workers are not told, locks are not"
             " released; what was acknowledged is kept",
-            remedy=f"raise the task definition's stopTimeout to {settings.drain_timeout_s + 10:.0f}, or lower"
-            " drain_timeout_s",
-        )
-    elif room_s < 5:  # noqa: PLR2004 - what the steps after the drain may take
-        yield warning(
-            "settings.drain",
-            f"drain_timeout_s is {settings.drain_timeout_s:g} of the {expected.stop_timeout_s:g} s until the process is"
-            " killed",
-            breaks="clients are closed after the drain, which needs up to 5 s more",
-            remedy=f"lower drain_timeout_s to {max(expected.stop_timeout_s - 5, 0):g}, or raise stopTimeout",
+            remedy=f"raise the task definition's stopTimeout to {takes_s + 5:.0f}, or lower drain_timeout_s",
         )
     if settings.drain_timeout_s < settings.request_deadline_s:
         yield warning(
@@ -57,6 +53,48 @@ def _end(settings: Settings, expected: Expected) -> Iterator[Finding]:
             f" ({settings.request_deadline_s:g})",
             breaks="a write that DynamoDB has not answered yet is given up at the end, its outcome unknown",
             remedy="raise drain_timeout_s, or lower request_deadline_s",
+        )
+
+
+def _worker(settings: Settings, expected: Expected) -> Iterator[Finding]:
+    if settings.worker_port == settings.operator_port != 0 and settings.worker_host == settings.operator_host:
+        yield problem(
+            "settings.ports",
+            f"worker_port and operator_port are both {settings.worker_port}",
+            breaks="no worker starts",
+            remedy="give the operator a port of its own",
+        )
+    if expected.connections > settings.worker_sockets:
+        yield warning(
+            "settings.sockets",
+            f"{expected.connections} connections are expected, and worker_sockets is {settings.worker_sockets}",
+            breaks="further customers are sent elsewhere",
+            remedy="raise worker_sockets, or run more workers",
+        )
+    if settings.presence_online_s < 2 * settings.worker_socket_heartbeat_s:
+        yield warning(
+            "settings.presence",
+            f"presence_online_s ({settings.presence_online_s}) is less than two heartbeats of a WebSocket"
+            f" ({settings.worker_socket_heartbeat_s:g} s each)",
+            breaks="customers who are there count as gone between two heartbeats",
+            remedy="raise presence_online_s, or lower worker_socket_heartbeat_s",
+        )
+    for name in ("worker_max_body_bytes", "worker_socket_message_bytes"):
+        most: int = getattr(settings, name)
+        if most < settings.max_content_bytes:
+            yield warning(
+                "settings.sizes",
+                f"{name} ({most}) is less than max_content_bytes ({settings.max_content_bytes})",
+                breaks="turns that the library takes are refused at the worker's door",
+                remedy=f"raise {name} to twice max_content_bytes: JSON writes some signs as several",
+            )
+    if settings.worker_request_timeout_s < settings.request_deadline_s:
+        yield warning(
+            "settings.times",
+            f"worker_request_timeout_s ({settings.worker_request_timeout_s:g}) is less than request_deadline_s"
+            f" ({settings.request_deadline_s:g})",
+            breaks="while DynamoDB is slow, writes that go through are answered as if they had not",
+            remedy="raise worker_request_timeout_s",
         )
 
 

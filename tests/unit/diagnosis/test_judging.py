@@ -20,12 +20,14 @@ from mangacache.diagnosis.facts import (
     Unseen,
 )
 from mangacache.diagnosis.findings import Severity, exit_status
+from mangacache.diagnosis.judging import settings as settings_judging
 from mangacache.diagnosis.judging.clocks import judge_clocks
 from mangacache.diagnosis.judging.dax import judge_dax
 from mangacache.diagnosis.judging.process import judge_credentials, judge_machine
 from mangacache.diagnosis.judging.redis import judge_redis
 from mangacache.diagnosis.judging.settings import judge_settings
 from mangacache.diagnosis.judging.table import judge_table
+from mangacache.worker import draining
 
 EXPECTED = Expected()
 DAX_SET = Settings(dax_endpoint="daxs://d:9111")
@@ -273,8 +275,14 @@ def test_each_node_of_a_cluster_is_judged_and_named():
 
 
 SETTINGS = [
-    ({"drain_timeout_s": 25.0}, {"stop_timeout_s": 20.0}, "settings.drain", P, "stopTimeout"),
-    ({"drain_timeout_s": 25.0}, {"stop_timeout_s": 28.0}, "settings.drain", W, "lower drain_timeout_s to 23"),
+    ({"drain_timeout_s": 25.0}, {"stop_timeout_s": 20.0}, "settings.drain", P, "stopTimeout to 30"),
+    ({"drain_timeout_s": 15.0}, {"stop_timeout_s": 20.0}, "settings.drain", P, "lower drain_timeout_s"),
+    ({"worker_port": 9000, "operator_port": 9000}, {}, "settings.ports", P, "a port of its own"),
+    ({"worker_sockets": 100}, {}, "settings.sockets", W, "more workers"),
+    ({"worker_socket_heartbeat_s": 60.0}, {}, "settings.presence", W, "worker_socket_heartbeat_s"),
+    ({"worker_max_body_bytes": 100_000}, {}, "settings.sizes", W, "raise worker_max_body_bytes"),
+    ({"worker_socket_message_bytes": 100_000}, {}, "settings.sizes", W, "raise worker_socket_message_bytes"),
+    ({"worker_request_timeout_s": 5.0}, {}, "settings.times", W, "raise worker_request_timeout_s"),
     ({"drain_timeout_s": 5.0}, {}, "settings.drain", W, "raise drain_timeout_s"),
     ({"turn_slow_s": 30.0}, {}, "settings.turns", W, "turn_slow_s"),
     ({"presence_online_s": 90, "presence_keep_s": 10}, {}, "settings.presence", N, "presence_keep_s"),
@@ -305,6 +313,11 @@ def test_settings_that_contradict_each_other_are_named(given, expected, check, s
     assert [(finding.check, finding.severity) for finding in found] == [(check, severity)]
     assert remedy in found[0].remedy
     assert found[0].breaks
+
+
+def test_the_end_of_a_worker_takes_what_its_plan_says():
+    assert settings_judging._WORK_S + settings_judging._CLOSING_S == draining.EXIT_BY_S
+    assert settings_judging._CLOSING_S == draining._KEPT_BACK_S
 
 
 def test_settings_as_they_come_contradict_nothing():
