@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from socketdoubles import PeerTransport, context, owner, turn, wire_to
 
 from mangacache.model import Version
+from mangacache.worker.sockets.admission import Admitted
+from mangacache.worker.sockets.connection import _may_see
 from mangacache.worker.sockets.frames import frame
 from mangacache.worker.sockets.member import ANOTHERS, Member
 from mangacache.worker.sockets.news import Hole, hole_before, is_news, news
@@ -42,9 +45,9 @@ class Socket:
         self.transport = PeerTransport(reads=reads)
         self.wire = wire_to(self.transport, owner(), most_frames=most_frames)
         self.ended = []
-        self.member = Member(
-            self.wire, seen=seen, customer_id=more.pop("customer_id", None), end=self.ended.append, **more
-        )
+        admitted = Admitted(more.pop("customer_id", None), lambda: None, only_own=more.pop("only_own", False))
+        see = partial(_may_see, admitted)
+        self.member = Member(self.wire, seen=seen, may_see=see, end=self.ended.append, **more)
 
     def take(self, context, older=()):
         self.member.take(context, Telling(context), older)
@@ -180,6 +183,14 @@ async def test_another_customers_session_is_not_told_and_ends_the_socket():
     assert socket.kinds == [("turn", 1)]
 
 
+async def test_a_customers_own_token_sees_no_session_of_which_nobody_said_whose_it_is():
+    token, key = Socket(customer_id="ada", only_own=True), Socket(customer_id="ada")
+    for socket in (token, key):
+        socket.take(context(1, customer_id=None))
+    assert (token.kinds, token.ended) == ([], [ANOTHERS])
+    assert (key.kinds, key.ended) == ([("turn", 1)], [])
+
+
 async def test_a_gap_is_told_once_until_it_is_over():
     socket = Socket()
     socket.member.gap("Redis is away")
@@ -277,7 +288,7 @@ def _check(said, own, failed, *, lives):
 
     for message in said:
         if message["type"] == "deleted":
-            life, next_number = int(message["version"].split(".")[0]), 1
+            life, next_number = Version.parse(message["version"]).incarnation, 1
         elif message["type"] == "gap" and not message["waits"]:
             assert message["first"] >= next_number
             passed(message["first"])
