@@ -24,6 +24,10 @@ def _keep_dax(text: str) -> str:
     return text
 
 
+_LIST: Final = r"env:[A-Za-z_][A-Za-z0-9_]{0,99}|(?!env:)[^\x00-\x1f]{1,1000}"
+_LIST_WORDS: Final = "a path, or env: and the name of an environment variable"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Fields:
     """The fields of `Settings`; without `env`, the variable is MANGACACHE_ and the name in capitals."""
@@ -628,4 +632,74 @@ class Fields:
         breaks="Too short: answers that would have come are lost; too long: clients have gone when it is over.",
         unit="seconds",
         span=(0.1, 300),
+    )
+    worker_keys: str | None = setting(
+        None,
+        "The list of API keys, as hashes: a file, read again when it changes, or `env:NAME` for what the environment"
+        " variable NAME holds. `mangacache key` makes keys.",
+        breaks="Without keys and token keys nobody is asked who he is, so that a worker listens on loopback only.",
+        pattern=_LIST,
+        allowed=_LIST_WORDS,
+        example="env:WORKER_API_KEYS",
+    )
+    worker_open: str = setting(
+        "no",
+        "Whether a worker that has neither keys nor token keys may listen on other addresses than loopback.",
+        breaks="`yes` lets everybody who reaches it read, change and delete every session.",
+        pattern="yes|no",
+        allowed="yes or no",
+    )
+    worker_token_keys: str | None = setting(
+        None,
+        "The keys by which customers' tokens are signed, a JWK set: a file or `env:NAME`, as worker_keys. Tokens are"
+        " signed by the first that can sign, and read by any of them.",
+        breaks="Without them there are no customers' tokens; whoever has one of them can be any customer.",
+        pattern=_LIST,
+        allowed=_LIST_WORDS,
+        example="env:WORKER_TOKEN_KEYS",
+    )
+    worker_revoked: str | None = setting(
+        None,
+        "The list of customers' tokens that are good no longer: a file or `env:NAME`, as worker_keys. `mangacache token"
+        " revoke` adds to it.",
+        breaks="Without it a token that was stolen is good until its time is over.",
+        pattern=_LIST,
+        allowed=_LIST_WORDS,
+        example="/etc/mangacache/revoked.json",
+    )
+    worker_token_issuer: str = setting(
+        "mangacache",
+        "Whom customers' tokens name as their issuer.",
+        breaks="Another one than the tokens name: none of them is good.",
+        pattern=r"[\x21-\x7e]{1,200}",
+        allowed="up to 200 visible characters",
+    )
+    worker_token_audience: str = setting(
+        "mangacache",
+        "Whom they are for.",
+        breaks="The same for two installations with the same keys: tokens of one are good at the other.",
+        pattern=r"[\x21-\x7e]{1,200}",
+        allowed="up to 200 visible characters",
+    )
+    worker_token_longest_s: int = setting(
+        3600,
+        "How long a customer's token may be good for; longer ones are refused whoever signed them.",
+        breaks="Too short: sockets end and apps fetch tokens all the time; too long: a stolen one is good for long.",
+        unit="seconds",
+        span=(10, 86_400),
+    )
+    worker_token_leeway_s: int = setting(
+        5,
+        "By how much the clocks of who signs tokens and of the worker may differ.",
+        breaks="Too little: new tokens are refused for a moment; too much: old ones are good for longer.",
+        unit="seconds",
+        span=(0, 60),
+    )
+    worker_origins: str = setting(
+        "",
+        "The web sites whose pages may open a WebSocket, with commas between them; `*` for any.",
+        breaks="One is missing: its chat does not connect; `*`: any site's page may try, with the credentials it has.",
+        pattern=r"\*|(?:https?://[A-Za-z0-9.:\[\]-]+(?: *, *https?://[A-Za-z0-9.:\[\]-]+)*)?",
+        allowed="origins such as https://shop.example, with commas between them, or *",
+        example="https://shop.example",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from http import HTTPStatus
+from math import inf
 from typing import Final
 
 import msgspec
@@ -28,6 +29,8 @@ ROLES: Final = {
     "read-only": frozenset({Scope.READ}),
 }
 """The roles that a key may have."""
+CUSTOMER: Final = frozenset({Scope.READ, Scope.APPEND})
+"""What a customer's token is good for, in that customer's own sessions."""
 
 
 class Unauthenticated(HttpError):
@@ -53,12 +56,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         scopes: what may be done.
         customer_id: the one customer whose sessions may be opened; None: anybody's.
         key_id: by which logs name the credential; never the credential.
+        until_s: until when the credential is good: seconds since 1970.
     """
 
     kind: str
     scopes: frozenset[Scope]
     customer_id: str | None = None
     key_id: str = ""
+    until_s: float = inf
 
     def require(self, scope: Scope) -> None:
         """Let what is asked for be done, or refuse it.

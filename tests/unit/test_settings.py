@@ -105,6 +105,15 @@ EXPECTED_DEFAULTS = {
     "worker_max_body_bytes": 1_048_576,
     "worker_receive_timeout_s": 10.0,
     "worker_request_timeout_s": 60.0,
+    "worker_keys": None,
+    "worker_open": "no",
+    "worker_token_keys": None,
+    "worker_revoked": None,
+    "worker_token_issuer": "mangacache",
+    "worker_token_audience": "mangacache",
+    "worker_token_longest_s": 3600,
+    "worker_token_leeway_s": 5,
+    "worker_origins": "",
 }
 NUMBERS = [spec for spec in specs() if isinstance(spec.default, int | float)]
 PARSERS: list[Callable[[str], object]] = [parse_redis, parse_dax, parse_http]

@@ -59,6 +59,9 @@ ALLOWED = {
     "testing/simulation/sweeps.py": {"time.process_time"},
     # Each run of the command gets names of its own.
     "replay/command.py": {"secrets.token_hex"},
+    # Credentials: what a simulation could foresee, others could.
+    "worker/auth/apikeys.py": {"secrets.token_urlsafe"},
+    "worker/auth/tokens.py": {"secrets.token_bytes", "secrets.token_hex"},
 }
 CLOCKS_AND_TASKS = {
     "asyncio": {"create_task", "ensure_future", "sleep", "TaskGroup", "timeout", "timeout_at", "wait_for"},
