@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import socket
+import struct
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -11,15 +14,19 @@ from uuid import uuid4
 import aiohttp
 from aiohttp import web
 from mangatest import HANG_GUARD_S
+from yarl import URL
 
 from mangacache import MangaCache, Settings
+from mangacache.clock import SystemClock, system_random
+from mangacache.store import Store
+from mangacache.store.transport import AioTransport
+from mangacache.telemetry import Telemetry
+from mangacache.testing import MemoryDynamoDB
 from mangacache.worker.sockets.admission import Admitted
 from mangacache.worker.sockets.registry import Sockets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-
-    from mangacache.testing import MemoryDynamoDB
 
 PATIENT_S = 10.0
 """A machine that is busy with other tests is no outage."""
@@ -45,6 +52,7 @@ class Worker:
         self.cache = cache
         self.sockets = sockets
         self.url = url
+        self.port = URL(url).port
 
     @property
     def rooms(self) -> Any:
@@ -57,13 +65,11 @@ async def worker(
     *,
     redis_port: int | None,
     admit: Callable[[web.Request], Any] = anybody,
-    cache: MangaCache | None = None,
     clock: Any = None,
+    wrap: Callable[[Any], Any] = lambda transport: transport,
     **changes: Any,
 ) -> AsyncIterator[Worker]:
     """Serve sockets; `redis_port` None: without Redis."""
-    from mangacache.store.transport import AioTransport
-
     settings = Settings(
         redis_endpoint=f"redis://127.0.0.1:{redis_port}" if redis_port is not None else None,
         **{
@@ -76,9 +82,8 @@ async def worker(
         | changes,
     )
     async with AsyncExitStack() as stack:
-        if cache is None:
-            opening = MangaCache.open(settings, transport=AioTransport(database.client()))
-            cache = await stack.enter_async_context(opening)
+        opening = MangaCache.open(settings, transport=wrap(AioTransport(database.client())))
+        cache = await stack.enter_async_context(opening)
         sockets = Sockets(cache, admit=admit, settings=settings, clock=clock)
         app = web.Application()
         app.router.add_get("/v1/ws", sockets.handle)
@@ -179,5 +184,169 @@ async def opened(worker: Worker, session_id: str, **more: Any) -> AsyncIterator[
         yield client
 
 
+async def eventually(condition: Callable[[], Any]) -> Any:
+    """Wait until something holds that is not told by a message."""
+    async with asyncio.timeout(HANG_GUARD_S):
+        while not (found := condition()):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.005)
+    return found
+
+
 def some_id() -> str:
     return f"s-{uuid4().hex[:12]}"
+
+
+class MovedClock(SystemClock):
+    """A clock whose deadlines can be moved on."""
+
+    def __init__(self) -> None:
+        self.by_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() + self.by_s
+
+    def time_s(self) -> float:
+        return super().time_s() + self.by_s
+
+
+class Held:
+    """A transport that keeps one kind of request waiting for as long as a test wants.
+
+    Args:
+        inner: what the requests go on to.
+        operation: the kind.
+    """
+
+    def __init__(self, inner: Any, operation: str) -> None:
+        self._inner = inner
+        self._operation = operation
+        self._open = asyncio.Event()
+        self._open.set()
+        self.waiting = asyncio.Event()
+
+    def hold(self) -> None:
+        self._open.clear()
+
+    def release(self) -> None:
+        self._open.set()
+
+    async def request(self, operation: str, parameters: Any) -> Any:
+        if operation == self._operation and not self._open.is_set():
+            self.waiting.set()
+            await self._open.wait()
+        return await self._inner.request(operation, parameters)
+
+
+async def made_table() -> MemoryDynamoDB:
+    """Return a database that has the table."""
+    database = MemoryDynamoDB()
+    settings = Settings(table_name="chats")
+    transport = AioTransport(database.client())
+    store = Store(transport, settings=settings, clock=SystemClock(), random=system_random(), telemetry=Telemetry())
+    await store.schema.create()
+    return database
+
+
+def check_told(client: Client, upto: int) -> None:
+    """Hold what a client heard: each turn of others once, in order, none left out but in a gap that was told."""
+    own = {turn["number"] for said in client.of("appended") for turn in said["turns"]}
+    numbers = client.numbers
+    assert numbers == sorted(set(numbers)), f"not in order, or twice: {numbers}"
+    gaps = {
+        number for said in client.of("gap") if not said["waits"] for number in range(said["first"], said["last"] + 1)
+    }
+    ready = int(client.of("ready")[0]["version"].split(".")[1], 16)
+    missing = set(range(ready + 1, upto + 1)) - own - set(numbers) - gaps
+    assert not missing, f"neither told nor in a gap: {sorted(missing)}"
+    assert not own & set(numbers), "its own turns were told to it"
+
+
+class RawClient:
+    """A client that speaks the protocol byte by byte: it may send what no library would, and read when it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def shake_hands(self, path: str = "/v1/ws", *, headers: str = "") -> bytes:
+        """Ask for the upgrade and return the answer's head."""
+        request = (
+            f"GET {path} HTTP/1.1\r\nHost: worker\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
+        )
+        self.writer.write(request.encode())
+        return await self.reader.readuntil(b"\r\n\r\n")
+
+    def frame(
+        self, payload: bytes, *, first: int = 0x81, mask: bytes | None = b"mask", length: int | None = None
+    ) -> bytes:
+        """Return a frame, maybe one that lies about itself."""
+        size = len(payload) if length is None else length
+        bit = 0x80 if mask is not None else 0
+        if size < 126:
+            head = bytes([first, bit | size])
+        elif size < 65_536:
+            head = struct.pack("!BBH", first, bit | 126, size)
+        else:
+            head = struct.pack("!BBQ", first, bit | 127, size)
+        if mask is None:
+            return head + payload
+        return head + mask + bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
+
+    def say(self, message: dict[str, Any] | str) -> None:
+        text = message if isinstance(message, str) else json.dumps(message)
+        self.writer.write(self.frame(text.encode()))
+
+    async def hear(self) -> dict[str, Any] | int:
+        """Return the next message, or the code of the close frame."""
+        first, length = await self.reader.readexactly(2)
+        if length == 126:
+            length = int.from_bytes(await self.reader.readexactly(2), "big")
+        elif length == 127:
+            length = int.from_bytes(await self.reader.readexactly(8), "big")
+        payload = await self.reader.readexactly(length)
+        if first == 0x88:
+            return int.from_bytes(payload[:2], "big")
+        if first == 0x8A:
+            return {"type": "PONG", "payload": payload}
+        assert first == 0x81
+        said: dict[str, Any] = json.loads(payload)
+        return said
+
+    async def end(self) -> int | None:
+        """Read until the server ends it, and return the code of its close frame, None where there was none."""
+        try:
+            async with asyncio.timeout(HANG_GUARD_S):
+                while not isinstance(said := await self.hear(), int):
+                    pass
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+        return said
+
+    @property
+    def port(self) -> int:
+        port: int = self.writer.get_extra_info("sockname")[1]
+        return port
+
+
+@asynccontextmanager
+async def raw(worker: Worker, *, receive_bytes: int | None = None) -> AsyncIterator[RawClient]:
+    """Connect, and say nothing."""
+    sock = socket.socket()
+    if receive_bytes is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", worker.port))
+    reader, writer = await asyncio.open_connection(sock=sock)
+    try:
+        yield RawClient(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+def connection_of(worker: Worker, client: RawClient) -> Any:
+    """Return the server's side of a client."""
+    found = [
+        each for each in worker.sockets._connections if each._ws.get_extra_info("peername", ("", 0))[1] == client.port
+    ]
+    return found[0]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from mangacache.worker.sockets.telling import turn_object
+from mangacache.worker.problems import problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,22 +45,25 @@ def draining(reconnect_after_s: float) -> dict[str, Any]:
 
 
 def context_answer(message_id: Id, context: Context) -> dict[str, Any]:
-    """Return the answer to `context`."""
-    meta, summary = context.meta, context.summary
+    """Return the answer to `context`: as HTTP has it."""
+    meta = context.meta
     return {
         "type": "context",
         "id": message_id,
+        "session_id": context.session_id,
         "version": str(context.version),
         "source": context.source,
         "stale": context.stale,
         "degraded": context.degraded,
-        "meta": msgspec.structs.asdict(meta) if meta is not None else None,
-        "summary": msgspec.structs.asdict(summary) if summary is not None else None,
-        "turns": [turn_object(turn) for turn in context.turns],
+        "meta": meta,
+        "turns": context.turns,
+        "summary": context.summary,
+        "last_active_at": meta.last_active_at if meta is not None else None,
+        "last_number": meta.last_number if meta is not None else None,
     }
 
 
 def error_answer(error: Exception, message_id: Id | None = None) -> dict[str, Any]:
     """Return the answer to a message that was not carried out; without an `id` where it had none."""
-    problem = {"title": type(error).__name__, "detail": str(error)}
-    return {"type": "error"} | ({"id": message_id} if message_id is not None else {}) | {"problem": problem}
+    named = {"id": message_id} if message_id is not None else {}
+    return {"type": "error"} | named | {"problem": problem_of(error)}

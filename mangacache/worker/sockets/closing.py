@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import Final
 
 from mangacache.errors import Closed, Conflict, Invalid, Rejected, Transient
+from mangacache.worker.caller import Forbidden, Unauthenticated
 
 _MOST_REASON_BYTES: Final = 123
 
@@ -27,9 +28,13 @@ class Code(IntEnum):
     TOO_FAST = 4429  # a limit is used up
 
 
-def code_of(error: BaseException) -> Code:
+def code_of(error: BaseException) -> Code:  # noqa: PLR0911 - a case an error
     """Return how a socket ends whose opening failed with an error of the library's."""
     match error:
+        case Unauthenticated():
+            return Code.UNAUTHENTICATED
+        case Forbidden():
+            return Code.FORBIDDEN
         case Transient() | Closed():
             return Code.TRY_LATER
         case Rejected():

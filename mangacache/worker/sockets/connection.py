@@ -8,6 +8,7 @@ Nothing more is read while the peer leaves its answers unread, so what a socket 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,10 @@ import msgspec
 from aiohttp import WSMsgType
 
 from mangacache.clock import random_id
-from mangacache.errors import Closed, MangaCacheError
+from mangacache.errors import Closed, Conflict, MangaCacheError, VersionGone
 from mangacache.model import WINDOW, Consistency, Version, checked_id
+from mangacache.worker.asking import NOT_YOURS
+from mangacache.worker.caller import Forbidden
 from mangacache.worker.sockets.answers import appended, context_answer, error_answer, ready
 from mangacache.worker.sockets.closing import Code, code_of, shortened
 from mangacache.worker.sockets.conversation import Conversation, Do, Refuse, Say
@@ -27,6 +30,7 @@ from mangacache.worker.sockets.messages import Append, ContextAsked, Open, level
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from mangacache.model import Context
     from mangacache.sessions import Session
     from mangacache.worker.sockets.admission import Admission, Admitted
     from mangacache.worker.sockets.means import Means
@@ -237,7 +241,7 @@ class Connection:
             await room.begun()
             level = Consistency.LATEST if room.deaf is None else Consistency.SESSION
             try:
-                read = await session.context(turns=WINDOW, at_least=seen, consistency=level)
+                read = await _first_read(session, admitted, seen, level)
                 self.session_id, self.customer_id = session_id, admitted.customer_id
                 await means.upkeep.bind(self, means.clock.monotonic_s())
                 if self.is_leaving():
@@ -252,7 +256,7 @@ class Connection:
         self._member = Member(
             self.wire,
             seen=seen if seen is not None else read.version,
-            customer_id=admitted.customer_id,
+            may_see=partial(_may_see, admitted),
             content=message.content,
             own_turns=message.own_turns,
             end=lambda why: self.end(Code.ANOTHERS, why),
@@ -293,4 +297,32 @@ class Connection:
             consistency=level_of(message),
             rate_limit=message.rate_limit,
         )
+        if self._admitted is None or not _may_see(self._admitted, context):
+            raise Forbidden(NOT_YOURS)
         self.wire.send(frame(context_answer(message.id, context)))
+
+
+async def _first_read(session: Session, admitted: Admitted, seen: Version | None, level: Consistency) -> Context:
+    """Read a session; to whose it is not, it looks like any that may not be opened.
+
+    Raises:
+        Forbidden: it is not this credential's.
+        Conflict: it is another customer's than a key said.
+        VersionGone: what was seen is not there any more.
+    """
+    try:
+        read = await session.context(turns=WINDOW, at_least=seen, consistency=level)
+    except VersionGone:
+        raise
+    except Conflict as error:
+        if admitted.only_own:
+            raise Forbidden(NOT_YOURS) from error
+        raise
+    if not _may_see(admitted, read):
+        raise Forbidden(NOT_YOURS)
+    return read
+
+
+def _may_see(admitted: Admitted, context: Context) -> bool:
+    meta = context.meta
+    return admitted.may_see(meta.customer_id if meta is not None else None, begun=meta is not None)

@@ -25,7 +25,7 @@ class Member:
     Args:
         wire: the way out.
         seen: the version up to which it has been told of the session.
-        customer_id: for whom it may be told; None: for anybody.
+        may_see: tells whether it may be told of the session as a context has it.
         content: whether turns are told with what they say.
         own_turns: whether it is told of its own turns too.
         end: ends the socket, saying why.
@@ -37,14 +37,14 @@ class Member:
         waits: it was told of a gap, and not yet that it has caught up.
     """
 
-    __slots__ = ("_content", "_end", "_own_turns", "_wire", "customer_id", "lagging", "own", "seen", "waits")
+    __slots__ = ("_content", "_end", "_may_see", "_own_turns", "_wire", "lagging", "own", "seen", "waits")
 
     def __init__(
         self,
         wire: Wire,
         *,
         seen: Version,
-        customer_id: str | None,
+        may_see: Callable[[Context], bool],
         content: bool = True,
         own_turns: bool = False,
         end: Callable[[str], None],
@@ -53,8 +53,8 @@ class Member:
         self._content = content
         self._own_turns = own_turns
         self._end = end
+        self._may_see = may_see
         self.seen = seen
-        self.customer_id = customer_id
         self.own = Own()
         self.lagging = False
         self.waits = False
@@ -82,8 +82,7 @@ class Member:
         """
         if self.lagging or self.gone:
             return
-        owner = context.meta.customer_id if context.meta is not None else None
-        if self.customer_id is not None and owner is not None and owner != self.customer_id:
+        if not self._may_see(context):
             self._end(ANOTHERS)
             return
         for told in news(context, self.seen, older):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
 from mangacache.errors import Invalid
 from mangacache.model import WINDOW, Consistency, NewTurn
+from mangacache.worker import bodies
 
 MOST_ID: Final = 128
-_SHOWN: Final = 200
+_SHOWN: Final = 300
 
 Id: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_ID)] | int
 """By which a client finds the answer to a message: a text of its own, or a whole number."""
@@ -77,7 +77,7 @@ class Ping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t
 
 Message: TypeAlias = Open | Append | ContextAsked | Ping
 
-_decoder: Final = msgspec.json.Decoder(Message, float_hook=Decimal)
+_decoder: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message, float_hook=bodies.exactly)
 
 
 class _Named(msgspec.Struct):
@@ -94,12 +94,9 @@ def decoded(text: str) -> Message:
         Invalid: it is none.
     """
     try:
-        message: Message = _decoder.decode(text)
-    except RecursionError as error:
-        raise Invalid("the message is nested too deeply") from error
-    except (msgspec.MsgspecError, ValueError) as error:  # a lone surrogate is no text
+        return bodies.decoded(text.encode(), _decoder)
+    except Invalid as error:
         raise Invalid(f"this is no message that is known here: {error}"[:_SHOWN]) from error
-    return message
 
 
 def id_of(text: str) -> Id | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from mangacache.worker.sockets.frames import frame
 
 if TYPE_CHECKING:
@@ -16,15 +14,8 @@ UNREAD: Final = "these turns cannot be sent here: read them from the session's h
 SLOW: Final = "this connection is read too slowly: what is new is sent when it has been read"
 
 
-def turn_object(turn: Turn, *, content: bool = True) -> dict[str, Any]:
-    """Return a turn as JSON has it."""
-    said: dict[str, Any] = {"number": turn.number, "turn_id": turn.turn_id, "role": turn.role}
-    if content:
-        said["content"] = turn.content
-    said["created_at"] = turn.created_at
-    if content:
-        said["attributes"] = turn.attributes
-    return said
+def _without_content(turn: Turn) -> dict[str, Any]:
+    return {"number": turn.number, "turn_id": turn.turn_id, "role": turn.role, "created_at": turn.created_at}
 
 
 class Telling:
@@ -50,7 +41,7 @@ class Telling:
     def _message(self, told: Told, *, content: bool) -> dict[str, Any]:
         token = str(told.seen)
         if told.turn is not None:
-            turn = turn_object(told.turn, content=content)
+            turn = told.turn if content else _without_content(told.turn)
             return {"type": "turn", "number": told.turn.number, "version": token, "turn": turn}
         if told.anew:
             return {"type": "deleted", "version": token}
@@ -58,8 +49,7 @@ class Telling:
         message: dict[str, Any] = {"type": "closed" if meta is not None and meta.status == "closed" else "meta"}
         message |= {"version": token, "status": meta.status if meta is not None else None}
         if content:
-            message["meta"] = msgspec.structs.asdict(meta) if meta is not None else None
-            message["summary"] = msgspec.structs.asdict(summary) if summary is not None else None
+            message |= {"meta": meta, "summary": summary}
         return message
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mangacache.errors import Closed, Conflict, Corrupt, Invalid, Rejected, Transient
 from mangacache.model import Consistency, NewTurn
+from mangacache.worker.caller import Forbidden, Unauthenticated
 from mangacache.worker.sockets.closing import Code, code_of, shortened
 from mangacache.worker.sockets.conversation import MOST_MISTAKES, Conversation, Do, Refuse, Say
 from mangacache.worker.sockets.messages import Append, ContextAsked, Open, decoded, id_of, level_of, new_turns
@@ -152,6 +153,8 @@ def test_a_binary_frame_ends_it():
 @pytest.mark.parametrize(
     ("error", "code"),
     [
+        (Unauthenticated(""), Code.UNAUTHENTICATED),
+        (Forbidden(""), Code.FORBIDDEN),
         (Transient(""), Code.TRY_LATER),
         (Closed(""), Code.TRY_LATER),
         (Rejected(""), Code.TOO_FAST),
