@@ -8,6 +8,7 @@ from mangacache.ephemeral.asking import Asker
 from mangacache.ephemeral.connections import Connection, Connections
 from mangacache.ephemeral.events import Event, Events, EventStream
 from mangacache.ephemeral.holding import Held
+from mangacache.ephemeral.lending import Lent
 from mangacache.ephemeral.limits import Decision, Limit
 from mangacache.ephemeral.locks import Locks
 from mangacache.ephemeral.presence import Presence, PresencePage, Sight
@@ -23,6 +24,7 @@ __all__ = [
     "EventStream",
     "Events",
     "Held",
+    "Lent",
     "Limit",
     "Locks",
     "Presence",

@@ -13,6 +13,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from mangacache.ephemeral import lending
 from mangacache.ephemeral.asking import shown
 from mangacache.ephemeral.seeking import Means, Seeking
 from mangacache.errors import Closed, Invalid
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mangacache.clock import Clock, Random
     from mangacache.ephemeral.asking import Asker
     from mangacache.ephemeral.holding import Held
+    from mangacache.ephemeral.lending import Lent
     from mangacache.redis.subscriptions import Subscriptions
     from mangacache.store import Store
     from mangacache.telemetry import Telemetry
@@ -97,18 +99,8 @@ class Locks:
             Transient: DynamoDB does not answer.
             Invalid: an argument is none.
         """
-        self._check()
-        checked_id(session_id, what="session id")
-        lease_s = _checked_s(lease_s, what="lease_s", least=_LEAST_LEASE_S, most=_MOST_LEASE_S)
-        wait_s = _checked_s(wait_s, what="wait_s", least=0.0, most=_MOST_WAIT_S)
-        self._check_open()
-        seeking = Seeking(session_id, lease_s=lease_s, wait_s=wait_s, means=self._means)
-        held = await seeking.found()
-        try:
-            self._check_open()
-        except Closed:
-            seeking.leave()
-            raise
+        seeking = self._seeking(session_id, lease_s=lease_s, wait_s=wait_s)
+        held = await self._found(seeking)
         self._held[held] = seeking
         failed: BaseException | None = None
         held.begin(seeking.renew, tasks=self._tasks, watched=self._telemetry.count_survived)
@@ -125,6 +117,66 @@ class Locks:
             finally:
                 if leaving is not None and not held.lost.is_set():
                     await asyncio.wait((leaving,))
+
+    # By token
+
+    async def lend(self, session_id: str, *, lease_s: float = LEASE_S, wait_s: float = 0.0) -> Lent:
+        """Take the lock of a session for whoever is given its token; nobody renews it but by `prolong`.
+
+        Args:
+            session_id: whose lock; the session need not have begun.
+            lease_s: how long it is held from now, and from each renewal on, 0.1 to 300 s.
+            wait_s: how long to wait for it, 0 to 3,600 s.
+
+        Raises:
+            Rejected, Conflict, Transient, Invalid: see `session`.
+        """
+        seeking = self._seeking(session_id, lease_s=lease_s, wait_s=wait_s)
+        await self._found(seeking)
+        return seeking.hold.lent()
+
+    async def prolong(self, session_id: str, lock_token: str) -> Lent:
+        """Hold a lent lock for its whole lease from now on, whichever instance lent it.
+
+        Raises:
+            Conflict: it is not held by this token any more.
+            Invalid: it is no token.
+            Transient: whether it is held could not be found out: ask again before its lease ends.
+        """
+        self._check()
+        self._check_open()
+        hold = lending.Hold.parse(lock_token)
+        await lending.prolong(checked_id(session_id, what="session id"), hold, self._means)
+        return hold.lent()
+
+    async def give_back(self, session_id: str, lock_token: str) -> bool:
+        """End a lent lock, whichever instance lent it; tell whether it was held by this token until now.
+
+        Raises:
+            Invalid: it is no token.
+            Transient: Redis cannot be asked: the lock ends with its lease.
+        """
+        self._check()
+        self._check_open()
+        hold = lending.Hold.parse(lock_token)
+        return await lending.give_back(checked_id(session_id, what="session id"), hold, self._means)
+
+    def _seeking(self, session_id: str, *, lease_s: float, wait_s: float) -> Seeking:
+        self._check()
+        checked_id(session_id, what="session id")
+        lease_s = _checked_s(lease_s, what="lease_s", least=_LEAST_LEASE_S, most=_MOST_LEASE_S)
+        wait_s = _checked_s(wait_s, what="wait_s", least=0.0, most=_MOST_WAIT_S)
+        self._check_open()
+        return Seeking(session_id, lease_s=lease_s, wait_s=wait_s, means=self._means)
+
+    async def _found(self, seeking: Seeking) -> Held:
+        held = await seeking.found()
+        try:
+            self._check_open()
+        except Closed:
+            seeking.leave()
+            raise
+        return held
 
     def _check_open(self) -> None:
         if self._closed:

@@ -78,6 +78,11 @@ class Presence:
         arguments = [checked_id(customer_id, what="customer id"), self._keep_ms, _MOST_REMOVED]
         await self._run(scripts.PRESENCE_SEEN, _shard(customer_id), arguments)
 
+    async def leave(self, customer_id: str) -> None:
+        """Say that a customer has left: not online, and not seen, until the next heartbeat; one round trip."""
+        arguments = [checked_id(customer_id, what="customer id")]
+        await self._run(scripts.PRESENCE_GONE, _shard(customer_id), arguments)
+
     async def is_online(self, customer_id: str) -> bool:
         """Tell whether a customer was seen within `presence_online_s`."""
         checked_id(customer_id, what="customer id")

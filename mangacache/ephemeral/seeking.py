@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from mangacache.clock import random_id
 from mangacache.ephemeral import scripts
 from mangacache.ephemeral.holding import Held
+from mangacache.ephemeral.lending import Hold
 from mangacache.errors import MangaCacheError, Rejected, Transient
 from mangacache.redis.subscriptions import Hears, Said
 
@@ -200,6 +201,12 @@ class Seeking:
             )
 
     # Held, and given back
+
+    @property
+    def hold(self) -> Hold:
+        """What the token of the lock says, once it is held."""
+        fence, claim_id = self._claim
+        return Hold(self._token, claim_id, fence, round(self._lease_s * 1000), self._by_redis)
 
     async def renew(self) -> bool:
         """See `Renewal`."""

@@ -258,6 +258,10 @@ class Append:
         return tuple(results)
 
 
+class AnotherCustomers(Conflict):
+    """The session belongs to another customer than the caller says."""
+
+
 def is_anothers(meta: MetaRecord | None, customer_id: str | None, now_s: float) -> bool:
     """Tell whether a live session belongs to another customer than the caller says; unknown on either side is not."""
     if customer_id is None or meta is None or meta.customer_id is None:
@@ -269,7 +273,7 @@ def check_customer(meta: MetaRecord | None, customer_id: str | None, now_s: floa
     """Refuse a session that belongs to another customer than the caller says.
 
     Raises:
-        Conflict: it does.
+        AnotherCustomers: it does.
     """
     if is_anothers(meta, customer_id, now_s):
-        raise Conflict("this session belongs to another customer: check the session's id, or begin a new one")
+        raise AnotherCustomers("this session belongs to another customer: check the session's id, or begin a new one")

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 MAX_TRIES: Final = 64
 
 
+class RevisionMoved(Conflict):
+    """META is at another revision than the change insists on; nothing was changed."""
+
+
 class Update:
     """One change of META, under way.
 
@@ -139,7 +143,9 @@ class Update:
             version.incarnation,
             version.revision,
         ):
-            raise Conflict(f"META is at {version}, not at the expected {expected}: load the session and decide anew")
+            raise RevisionMoved(
+                f"META is at {version}, not at the expected {expected}: load the session and decide anew"
+            )
         return known.meta
 
     def _summary(self, known: Snapshot, meta: MetaRecord) -> Summary | None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 from aiohttp import web
 
 from mangacache.clock import SystemClock, system_random
+from mangacache.worker.asking import Ask, Nothing, Operation, route
 from mangacache.worker.deadlines import Deadlines
 from mangacache.worker.door import Door
-from mangacache.worker.keys import CACHE, GATE, RANDOM, READINESS, SETTINGS
-from mangacache.worker.routes import contexts, turns
+from mangacache.worker.keys import CACHE, DEADLINES, GATE, RANDOM, READINESS, SETTINGS
+from mangacache.worker.openapi.document import document, operations
+from mangacache.worker.routes import contexts, customers, locks, sessions, titles, turns
+from mangacache.worker.shapes import Document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +27,22 @@ if TYPE_CHECKING:
     from mangacache.worker.auth.gate import Gate
     from mangacache.worker.readiness import Readiness
 
-_MODULES = (contexts, turns)
+_MODULES = (contexts, turns, sessions, locks, customers, titles)  # what is asked most often first
+DOCUMENT: Final = "/v1/openapi.json"
+
+
+def api_routes() -> list[web.RouteDef]:
+    """Return every route of the HTTP API, that of its document included."""
+    routes = [each for module in _MODULES for each in module.routes()]
+    told = Operation(
+        method="GET", path=DOCUMENT, summary="This document", scope=None, query=Nothing, answers={200: Document}
+    )
+    said = msgspec.json.encode(document([*operations(routes), told], version=version("mangacache")))
+
+    async def answer(_: Ask[Nothing, None]) -> web.StreamResponse:
+        return web.Response(body=said, content_type="application/json")
+
+    return [*routes, route(told, answer)]
 
 
 def build_app(
@@ -53,9 +73,9 @@ def build_app(
     deadlines = Deadlines(clock=clock, on_failure=cache.telemetry.count_survived)
     door = Door(gate, deadlines, timeout_s=settings.worker_request_timeout_s, random=random, telemetry=cache.telemetry)
     app = web.Application(middlewares=[*outer, door.middleware], client_max_size=settings.worker_max_body_bytes)
-    app[CACHE], app[GATE], app[READINESS], app[SETTINGS], app[RANDOM] = cache, gate, readiness, settings, random
-    for module in _MODULES:
-        app.add_routes(module.routes())
+    app[CACHE], app[GATE], app[READINESS] = cache, gate, readiness
+    app[SETTINGS], app[RANDOM], app[DEADLINES] = settings, random, deadlines
+    app.add_routes(api_routes())
     app.add_routes(list(further))
 
     async def close(_: web.Application) -> None:

@@ -10,9 +10,10 @@ import msgspec
 from aiohttp import hdrs, web
 
 from mangacache.model import checked_id
+from mangacache.store.append import AnotherCustomers
 from mangacache.worker.bodies import body_of, decoded, exactly, parameters
 from mangacache.worker.caller import Forbidden
-from mangacache.worker.keys import CACHE, CALLER, SETTINGS
+from mangacache.worker.keys import CACHE, CALLER, DEADLINES, SETTINGS
 from mangacache.worker.problems import Malformed
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Query = TypeVar("Query")
 Body = TypeVar("Body")
 
+PATH: Final = "/v1/sessions/{session_id:[^/]+}"
 CUSTOMER_ID: Final = "Customer-Id"
 NOT_YOURS: Final = "this session may not be opened with this credential"
 _JSON: Final = "application/json"
@@ -47,17 +49,20 @@ class Ask(Generic[Query, Body]):
         query: its parameters.
         body: what it says; None where it has none.
         cache: the instance.
-        caller: who asks.
     """
 
-    __slots__ = ("body", "cache", "caller", "query", "request")
+    __slots__ = ("body", "cache", "query", "request")
 
     def __init__(self, request: web.Request, query: Query, body: Body) -> None:
         self.request = request
         self.query = query
         self.body = body
         self.cache: MangaCache = request.app[CACHE]
-        self.caller: Caller = request[CALLER]
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks."""
+        return self.request[CALLER]
 
     def name(self, part: str) -> str:
         """Return a part of the path, an id."""
@@ -156,16 +161,29 @@ def route(operation: Operation, does: Callable[[Ask[Any, Any]], Awaitable[web.St
         asked = parameters(request, query, no_query)
         body = None
         if body_decoder is not None:
-            raw = await body_of(request, most_bytes=request.app[SETTINGS].worker_max_body_bytes)
+            raw = await _received(request)
             if raw or needs_body:
                 body = decoded(raw, body_decoder)
-        elif request.body_exists and await request.read():
+        elif request.body_exists and await _received(request):
             raise Malformed("this takes no body")
-        return await does(Ask(request, asked, body))
+        try:
+            return await does(Ask(request, asked, body))
+        except AnotherCustomers as error:
+            if request[CALLER].customer_id is None:
+                raise
+            raise Forbidden(NOT_YOURS) from error
 
     setattr(handle, OPERATION, operation)
     keywords = {"allow_head": False} if operation.method == hdrs.METH_GET else {}
     return web.RouteDef(operation.method, operation.path, handle, keywords)
+
+
+async def _received(request: web.Request) -> bytes:
+    settings = request.app[SETTINGS]
+    if request.content.is_eof():  # it came with its headers, as small ones do
+        return await body_of(request, most_bytes=settings.worker_max_body_bytes)
+    with request.app[DEADLINES].within(settings.worker_receive_timeout_s):
+        return await body_of(request, most_bytes=settings.worker_max_body_bytes)
 
 
 def answer(value: msgspec.Struct, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mangacache.clock import Random
     from mangacache.worker.auth.gate import Gate
     from mangacache.worker.caller import Caller
+    from mangacache.worker.deadlines import Deadlines
     from mangacache.worker.readiness import Readiness
 
 CACHE: Final[web.AppKey[MangaCache]] = web.AppKey("cache")
@@ -23,6 +24,8 @@ SETTINGS: Final[web.AppKey[Settings]] = web.AppKey("settings")
 """The worker's and the library's."""
 RANDOM: Final[web.AppKey[Random]] = web.AppKey("random")
 """Where the ids of requests and turns come from."""
+DEADLINES: Final[web.AppKey[Deadlines]] = web.AppKey("deadlines")
+"""How long requests may take."""
 
 CALLER: Final[web.RequestKey[Caller]] = web.RequestKey("caller")
 """Who asks, once the gate has let the request in."""

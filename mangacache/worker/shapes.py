@@ -28,7 +28,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 # What the library's own structs look like as JSON
 
 
-class TurnSaid(Said):
+class TurnSaid(Said, frozen=True):
     """A turn."""
 
     number: int
@@ -40,7 +40,7 @@ class TurnSaid(Said):
     expires_at: int
 
 
-class MetaSaid(Said):
+class MetaSaid(Said, frozen=True):
     """META as of the context's version."""
 
     customer_id: str | None
@@ -51,7 +51,7 @@ class MetaSaid(Said):
     attributes: Attributes
 
 
-class SummarySaid(Said):
+class SummarySaid(Said, frozen=True):
     """What was said up to turn `upto`, in short."""
 
     upto: int
@@ -63,7 +63,7 @@ class SummarySaid(Said):
 # Contexts
 
 
-class Freshness(Asked):
+class Freshness(Asked, frozen=True):
     """How fresh an answer must be: never older than `at_least`, a version of an earlier answer."""
 
     at_least: Token | None = None
@@ -71,14 +71,14 @@ class Freshness(Asked):
     age_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 
-class ContextQuery(Freshness):
+class ContextQuery(Freshness, frozen=True):
     """How many turns, and how fresh."""
 
     turns: Annotated[int, msgspec.Meta(ge=1, le=WINDOW)] = 20
     rate_limit: str | None = None
 
 
-class ContextAnswer(Said):
+class ContextAnswer(Said, frozen=True):
     """A session's context.
 
     Attributes:
@@ -101,7 +101,7 @@ class ContextAnswer(Said):
 # Turns
 
 
-class TurnGiven(Asked):
+class TurnGiven(Asked, frozen=True):
     """A turn to be stored."""
 
     role: str
@@ -110,7 +110,7 @@ class TurnGiven(Asked):
     attributes: Attributes = {}
 
 
-class AppendBody(Asked):
+class AppendBody(Asked, frozen=True):
     """One turn, or several in `turns`: all of them or none are stored.
 
     Attributes:
@@ -127,7 +127,7 @@ class AppendBody(Asked):
     rate_limit: str | None = None
 
 
-class AppendedSaid(Said):
+class AppendedSaid(Said, frozen=True):
     """A turn that is durable under `number`."""
 
     number: int
@@ -137,14 +137,14 @@ class AppendedSaid(Said):
     degraded: bool
 
 
-class AppendAnswer(Said):
+class AppendAnswer(Said, frozen=True):
     """The turns, as they were given, and the version from which on all of them are seen."""
 
     turns: tuple[AppendedSaid, ...]
     version: str
 
 
-class HistoryQuery(Asked):
+class HistoryQuery(Asked, frozen=True):
     """A page: the newest turns, those before or after a cursor, or the next in an order.
 
     Attributes:
@@ -161,10 +161,209 @@ class HistoryQuery(Asked):
     cursor: str | None = None
 
 
-class HistoryAnswer(Said):
+class HistoryAnswer(Said, frozen=True):
     """A page of turns, oldest first; each cursor is None where nothing is stored on that side."""
 
     turns: tuple[TurnSaid, ...]
     older: str | None
     newer: str | None
     cursor: str | None
+
+
+# META, summaries, ends
+
+
+class MetaAnswer(Said, frozen=True):
+    """META without what turns change; its ETag is incarnation and revision."""
+
+    session_id: str
+    customer_id: str | None
+    status: str
+    created_at: str
+    attributes: Attributes
+
+
+Fence: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class ChangeBody(Asked, frozen=True):
+    """Free attributes to set and to remove, a status, and the fence of the lock under which that is done."""
+
+    attributes: Attributes = {}
+    remove: tuple[str, ...] = ()
+    status: str | None = None
+    fence: Fence | None = None
+
+
+class SummaryBody(Asked, frozen=True):
+    """A summary of the turns up to number `upto`; without it, up to the newest."""
+
+    text: str
+    upto: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    fence: Fence | None = None
+
+
+class UpdatedAnswer(Said, frozen=True):
+    """The revision that a change made, in `version`."""
+
+    version: str
+    meta: MetaSaid
+    degraded: bool
+
+
+class DeletedAnswer(Said, frozen=True):
+    """What a delete came to; `existed` is false where there was nothing to delete."""
+
+    version: str
+    existed: bool
+    swept: bool
+    degraded: bool
+
+
+class AdoptAnswer(Said, frozen=True):
+    """How many turns were taken over; 0 where the session was ours already."""
+
+    adopted: int
+
+
+# Locks
+
+
+class LockBody(Asked, frozen=True):
+    """How long a lock is held without being renewed, and how long to wait for it."""
+
+    lease_s: Annotated[float, msgspec.Meta(ge=0.1, le=300)] = 10.0
+    wait_s: Annotated[float, msgspec.Meta(ge=0, le=30)] = 0.0
+
+
+class LockAnswer(Said, frozen=True):
+    """A lock in the hands of whoever has its token; `fence` goes with each guarded write."""
+
+    lock_token: str
+    fence: int
+    ttl_s: float
+    source: str
+
+
+# Customers
+
+
+class PageQuery(Asked, frozen=True):
+    """A page of so many, after a cursor."""
+
+    limit: Page = 50
+    cursor: str | None = None
+
+
+class PresenceQuery(Asked, frozen=True):
+    """A page of so many, after a cursor."""
+
+    limit: Page = 100
+    cursor: str | None = None
+
+
+class SessionSaid(Said, frozen=True):
+    """A line of a customer's list of sessions."""
+
+    session_id: str
+    status: str
+    last_active_at: str
+
+
+class SessionsAnswer(Said, frozen=True):
+    """A page of a customer's sessions; `cursor` is null on the last."""
+
+    sessions: tuple[SessionSaid, ...]
+    cursor: str | None
+
+
+class ForgottenAnswer(Said, frozen=True):
+    """How many sessions were deleted."""
+
+    deleted: int
+
+
+class SeenSaid(Said, frozen=True):
+    """When a customer was last seen."""
+
+    customer_id: str
+    ago_s: float
+    online: bool
+
+
+class PresenceAnswer(Said, frozen=True):
+    """How many are online, and some of them."""
+
+    count: int
+    customers: tuple[SeenSaid, ...]
+    cursor: str | None
+
+
+class CostBody(Asked, frozen=True):
+    """How many units."""
+
+    cost: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
+
+
+class LimitAnswer(Said, frozen=True):
+    """What became of a request for units."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    retry_after_s: float
+    source: str
+
+
+# Titles, warm-up
+
+
+class TrendsQuery(Asked, frozen=True):
+    """Of which span, and how many."""
+
+    span: Literal["hour", "day"] = "hour"
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+
+
+class TitleBody(Asked, frozen=True):
+    """A title, and by how much it is counted."""
+
+    title: Id
+    weight: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1
+
+
+class TrendSaid(Said, frozen=True):
+    """A title among the first; `count` may be too high by `over`."""
+
+    title: str
+    count: int
+    over: int
+
+
+class TrendsAnswer(Said, frozen=True):
+    """The first titles, the most asked for first."""
+
+    titles: tuple[TrendSaid, ...]
+
+
+class PrefetchBody(Asked, frozen=True):
+    """Which contexts to load."""
+
+    session_ids: Annotated[tuple[Id, ...], msgspec.Meta(max_length=1000)]
+
+
+class PrefetchAnswer(Said, frozen=True):
+    """What a warm-up came to: contexts read, found warm, and left for later."""
+
+    loaded: int
+    warm: int
+    left: int
+
+
+class Document(msgspec.Struct, frozen=True):
+    """An OpenAPI document."""
+
+    openapi: str
+    info: dict[str, Any]
+    paths: dict[str, Any]
+    components: dict[str, Any]

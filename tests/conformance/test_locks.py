@@ -501,3 +501,74 @@ async def test_locks_hold_on_a_cluster(cluster):
 
         await asyncio.gather(*(hold(cache, name) for cache in caches for name in fences for _ in range(2)))
     assert fences == {name: [1, 2, 3, 4] for name in fences}
+
+
+# Lent: held by whoever has the token
+
+
+async def test_a_lent_lock_is_prolonged_and_given_back_by_its_token_at_any_instance(workers):
+    async with workers.cache() as one, workers.cache() as two:
+        await one.session("s").append(role="user", content="a")
+        lent = await one.locks.lend("s", lease_s=60)
+        assert (lent.fence, lent.source, lent.ttl_s) == (1, "redis", 60)
+        with pytest.raises(Rejected, match="within 0 s"):
+            await two.locks.lend("s")
+        assert await two.locks.prolong("s", lent.lock_token) == lent
+        await two.session("s").update({"by": 1}, fence=lent.fence)
+        assert await two.locks.give_back("s", lent.lock_token)
+        assert not await one.locks.give_back("s", lent.lock_token), "it was given back already"
+        with pytest.raises(Conflict, match="not held by this token"):
+            await one.locks.prolong("s", lent.lock_token)
+        assert (await two.locks.lend("s", lease_s=60)).fence == 2
+
+
+async def test_a_lent_lock_that_was_lost_and_lent_again_is_neither_prolonged_nor_ended_nor_of_any_weight(workers):
+    async with workers.cache() as one, workers.cache() as two:
+        await one.session("s").append(role="user", content="a")
+        lost = await one.locks.lend("s", lease_s=60)
+        _evict(workers, "s")
+        later = await two.locks.lend("s", lease_s=60)
+        with pytest.raises(Conflict, match="not held by this token"):
+            await one.locks.prolong("s", lost.lock_token)
+        assert not await one.locks.give_back("s", lost.lock_token)
+        assert await one.locks.prolong("s", later.lock_token) == later, "it is held still"
+        with pytest.raises(Conflict, match="fence is 2"):
+            await one.session("s").summarise("mine", fence=lost.fence)
+        await one.session("s").summarise("theirs", fence=later.fence)
+
+
+async def test_a_lent_lock_keeps_whoever_holds_one_for_a_block_out_and_the_other_way_round(workers):
+    async with workers.cache() as one, workers.cache() as two:
+        lent = await one.locks.lend("s", lease_s=60)
+        with pytest.raises(Rejected):
+            async with two.locks.session("s", wait_s=0):
+                pass
+        await one.locks.give_back("s", lent.lock_token)
+        async with two.locks.session("s", lease_s=60):
+            with pytest.raises(Rejected):
+                await one.locks.lend("s")
+
+
+async def test_without_redis_a_lent_lock_is_the_claim_alone_and_the_last_to_claim_has_it(without_redis):
+    async with without_redis.cache() as one, without_redis.cache() as two:
+        await one.session("s").append(role="user", content="a")
+        first = await one.locks.lend("s")
+        assert (first.fence, first.source) == (1, "fence")
+        assert await two.locks.prolong("s", first.lock_token) == first
+        second = await two.locks.lend("s")
+        assert second.fence == 2
+        with pytest.raises(Conflict, match="not held by this token"):
+            await one.locks.prolong("s", first.lock_token)
+        assert not await one.locks.give_back("s", second.lock_token)
+        assert await one.locks.prolong("s", second.lock_token) == second
+
+
+@pytest.mark.parametrize(
+    "token", ["", "x", "0" * 32, f"{'0' * 32}.{'0' * 32}.0.2710.r", f"{'0' * 32}.{'0' * 32}.1.2710.x"]
+)
+async def test_what_is_no_lock_token_is_refused(without_redis, token):
+    async with without_redis.cache() as cache:
+        with pytest.raises(Invalid, match="no lock token"):
+            await cache.locks.prolong("s", token)
+        with pytest.raises(Invalid, match="no lock token"):
+            await cache.locks.give_back("s", token)

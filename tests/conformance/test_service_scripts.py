@@ -244,6 +244,7 @@ def presence_step(draw: random.Random) -> tuple[Any, str, list[Any]]:
     return draw.choice(
         [
             (scripts.PRESENCE_SEEN, "online", [customer, 1000, draw.choice([1, 100])]),
+            (scripts.PRESENCE_GONE, "online", [customer]),
             (scripts.PRESENCE_LOOK, "online", [draw.choice([300, 1000]), draw.choice([customer, ""])]),
             (scripts.PRESENCE_PAGE, "online", [1000, -1, "", draw.choice([1, 5, 100])]),
             (scripts.PRESENCE_PAGE, "online", [1000, START_US // 1000 + draw.randrange(3000), customer, 3]),
@@ -284,7 +285,7 @@ def trending_step(draw: random.Random) -> tuple[Any, str, list[Any]]:
     )
 
 
-COUNTS_REMOVED = {"presence_seen", "connections_list"}
+COUNTS_REMOVED = {"presence_seen", "presence_gone", "connections_list"}
 """Their replies count what the double has forgotten with its key, which expires by the clock that was set."""
 
 
@@ -308,7 +309,13 @@ def test_any_calls_in_any_order_do_the_same_everywhere(shared_valkey, debian_red
 
 
 SCRIPTS_OF = {
-    presence_step: [scripts.PRESENCE_SEEN, scripts.PRESENCE_LOOK, scripts.PRESENCE_PAGE, scripts.WORKERS_SEEN],
+    presence_step: [
+        scripts.PRESENCE_SEEN,
+        scripts.PRESENCE_GONE,
+        scripts.PRESENCE_LOOK,
+        scripts.PRESENCE_PAGE,
+        scripts.WORKERS_SEEN,
+    ],
     connection_step: [
         scripts.CONNECTION_PUT,
         scripts.CONNECTION_GET,

@@ -274,6 +274,19 @@ async def test_a_heartbeat_removes_so_many_who_are_gone_and_no_more(monkeypatch)
         assert left == [151, 51, 1, 1]
 
 
+async def test_who_has_left_is_not_online_until_seen_again_and_nobody_else_goes_with_it(services):
+    found = services.presence
+    for customer_id in ("c", "d"):
+        await found.heartbeat(customer_id)
+    await found.leave("c")
+    await found.leave("nobody")
+    assert await found.last_seen("c") is None
+    assert await found.is_online("d")
+    assert await found.count() == 1
+    await found.heartbeat("c")
+    assert await found.count() == 2
+
+
 async def test_who_was_seen_is_online_and_who_was_not_is_not(services):
     found = services.presence
     await found.heartbeat("c")

@@ -179,6 +179,16 @@ def presence_seen(db: Keyspace, keys: Sequence[str], argv: list[bytes]) -> Reply
     return len(past)
 
 
+def presence_gone(db: Keyspace, keys: Sequence[str], argv: list[bytes]) -> Reply:
+    """Do what presence_gone.lua does."""
+    (key,) = keys
+    seen = SortedSet.of(db, key)
+    removed = seen.zrem(argv[0])
+    if removed:
+        seen.keep(db, key)
+    return removed
+
+
 def presence_look(db: Keyspace, keys: Sequence[str], argv: list[bytes]) -> Reply:
     """Do what presence_look.lua does."""
     (key,) = keys
@@ -248,6 +258,7 @@ for _script, _function in {
     scripts.CONNECTION_DROP: connection_drop,
     scripts.CONNECTIONS_LIST: connections_list,
     scripts.PRESENCE_SEEN: presence_seen,
+    scripts.PRESENCE_GONE: presence_gone,
     scripts.PRESENCE_LOOK: presence_look,
     scripts.PRESENCE_PAGE: presence_page,
     scripts.TRENDING_ADD: trending_add,

@@ -1,0 +1,1 @@
+"""OpenAPI: the document of the routes, made of what they say about themselves."""
