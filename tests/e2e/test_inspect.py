@@ -29,6 +29,16 @@ WORDS = "whatever was said in confidence"
 SESSION = "a/b %1 漫画"
 
 
+def dynamodb_of(variables):
+    return boto3.client(
+        "dynamodb",
+        endpoint_url=variables["AWS_ENDPOINT_URL_DYNAMODB"],
+        region_name="us-east-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106 - a local engine takes any
+    )
+
+
 class Chat:
     """A table with a session of three turns, a worker that holds it, and what the command is to be told of both.
 
@@ -94,13 +104,7 @@ class Chat:
 
     @cached_property
     def dynamodb(self):
-        return boto3.client(
-            "dynamodb",
-            endpoint_url=self.variables["AWS_ENDPOINT_URL_DYNAMODB"],
-            region_name="us-east-1",
-            aws_access_key_id="local",
-            aws_secret_access_key="local",  # noqa: S106 - a local engine takes any
-        )
+        return dynamodb_of(self.variables)
 
     def redis(self):
         return Redis(port=self.redis_port)
@@ -183,6 +187,18 @@ def test_everything_is_left_as_it_was(inspect, chat):
     assert (chat.items(), chat.kept()) == before, "no lease was taken, nothing filled, no epoch made"
     assert chat.remembers(SESSION).copy == remembered
     assert chat.remembers("nobody's") is None
+
+
+def test_an_installation_that_nobody_has_used_yet_is_not_begun_by_looking(mangacache, table, shared_valkey):
+    variables = table | {"REDIS_ENDPOINT": f"redis://127.0.0.1:{shared_valkey}", "KEY_PREFIX": f"t-{uuid4().hex[:8]}:"}
+    assert mangacache("tables", "create", **variables).returncode == 0
+    assert mangacache("inspect", SESSION, **variables).returncode == 0
+    assert mangacache("doctor", **variables).returncode == 0
+    client = dynamodb_of(variables)
+    assert client.scan(TableName=variables["SESSION_TABLE"])["Items"] == []
+    client.close()
+    with Redis(port=shared_valkey) as redis:
+        assert list(redis.scan_iter(f"{variables['KEY_PREFIX']}*")) == []
 
 
 def test_a_session_that_is_nowhere_is_nowhere(inspect, chat):

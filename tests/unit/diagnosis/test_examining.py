@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from mangacache.diagnosis.gathering.dax import cluster_at, ttls_of
 from mangacache.diagnosis.gathering.process import look_at_machine
 from mangacache.diagnosis.gathering.redis import kind_of
 from mangacache.diagnosis.reading import ReadingNode, ReadingTransport
-from mangacache.diagnosis.showing import lines
+from mangacache.diagnosis.showing import lines, show
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -91,6 +92,17 @@ def test_plain_lines_say_what_was_seen_what_breaks_and_the_remedy():
         ["ok", "o", "fine"],
         ["2", "checks:", "1", "problem,", "1", "ok."],
     ]
+
+
+def test_a_terminal_gets_a_table_in_which_nothing_commands_it(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show([problem("redis.policy", "seen \x1b[2J [bold]", breaks="b", remedy="r"), ok("o", "fine")])
+    drawn = capsys.readouterr().out
+    assert "mangacache doctor" in drawn
+    assert "redis.policy" in drawn
+    assert "\\x1b[2J [bold]" in drawn
+    assert "\x1b[2J" not in drawn
+    assert drawn.rstrip().endswith("2 checks: 1 problem, 1 ok.")
 
 
 def test_several_looks_at_one_clock_bound_it_together():

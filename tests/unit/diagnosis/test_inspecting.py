@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 import pytest
 from redises import MemoryHost
@@ -11,7 +13,7 @@ from mangacache.context.calls import Calls
 from mangacache.diagnosis.inspection.command import as_json, quiet
 from mangacache.diagnosis.inspection.comparing import differences, failures
 from mangacache.diagnosis.inspection.hashes import context_of, lock_of, with_life
-from mangacache.diagnosis.inspection.showing import lines, table_lines
+from mangacache.diagnosis.inspection.showing import lines, show, table_lines
 from mangacache.diagnosis.inspection.tiers import (
     Failed,
     InDax,
@@ -184,6 +186,18 @@ def test_the_tiers_stand_side_by_side():
         "lock: held for another 900 ms, 2 waiting",
         "connection: conn-1 at w1, for another 7000 s",
     ]
+
+
+def test_a_terminal_gets_a_table_with_a_column_a_tier(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    show(replace(quiet(EVERYWHERE), session_id="s\x1b[2J"), [])
+    drawn = capsys.readouterr().out
+    assert "session s\\x1b[2J" in drawn
+    assert drawn.count("1.3.2") == 3
+    assert "\x1b[2J" not in drawn
+    assert WORDS not in drawn
+    assert drawn.rstrip().endswith("The tiers agree.")
 
 
 # The hash in Redis, as the scripts themselves leave it
