@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from multidict import CIMultiDict
+
+from mangacache.worker.auth.origins import check_origin
 from mangacache.worker.caller import Scope
 from mangacache.worker.sockets.admission import Admitted
 
@@ -15,18 +18,33 @@ if TYPE_CHECKING:
 
 
 class GateAdmission:
-    """Decides about one request for a socket; see `Admission`."""
+    """Decides about one request for a socket; see `Admission`.
 
-    def __init__(self, gate: Gate, request: web.Request) -> None:
+    Args:
+        gate: who may.
+        origins: the web sites whose scripts may open one (`worker_origins`).
+        request: for the upgrade.
+
+    Raises:
+        Forbidden: a browser asks for a site that is not among them.
+    """
+
+    def __init__(self, gate: Gate, origins: str, request: web.Request) -> None:
+        check_origin(request.headers, origins)
         self._gate = gate
         self._headers = request.headers
         self._remote = request.remote
 
     async def admitted(self, credential: str | None, customer_id: str | None) -> Admitted:
-        """See `Admission`: a credential in the message counts before that of the request."""
-        headers = dict(self._headers)
+        """See `Admission`: a credential in the message counts instead of that of the request."""
+        headers = CIMultiDict(self._headers)
         if credential is not None:
             headers["Authorization"] = f"Bearer {credential}"
         caller = await self._gate.authenticate(headers, self._remote)
         caller.require(Scope.READ)
-        return Admitted(caller.customer(customer_id), check_append=partial(caller.require, Scope.APPEND))
+        return Admitted(
+            caller.customer(customer_id),
+            check_append=partial(caller.require, Scope.APPEND),
+            only_own=caller.customer_id is not None,
+            until_s=caller.until_s,
+        )

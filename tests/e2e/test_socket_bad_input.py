@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import random
@@ -49,7 +48,6 @@ async def settled(worker, tasks, descriptors, *, sockets=0):
     """Wait until nothing is left of the sockets: no task, no file, no room."""
 
     def is_settled():
-        gc.collect()
         there = (len(worker.sockets), len(worker.rooms), len(asyncio.all_tasks()), files())
         return all(found <= most for found, most in zip(there, (sockets, sockets, tasks, descriptors), strict=True))
 
