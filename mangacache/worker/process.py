@@ -162,7 +162,8 @@ class Worker:
         self._requests = Requests(
             self._readiness, metrics=metrics, telemetry=cache.telemetry, clock=clock, port="public"
         )
-        self._sockets = Sockets(cache, admit=partial(GateAdmission, gate), settings=settings, clock=clock)
+        admit = partial(GateAdmission, gate, settings.worker_origins)
+        self._sockets = Sockets(cache, admit=admit, settings=settings, clock=clock)
         cache.telemetry.watch_depth("sockets", lambda: len(self._sockets))
         health = HealthPages(self._monitor, self._readiness)
         rings = [self._requests.middleware] + ([tracing.middleware] if tracing is not None else [])
