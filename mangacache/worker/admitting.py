@@ -36,10 +36,10 @@ class GateAdmission:
         self._remote = request.remote
 
     async def admitted(self, credential: str | None, customer_id: str | None) -> Admitted:
-        """See `Admission`: a credential in the message counts instead of that of the request."""
+        """See `Admission`: a credential comes with the request or in the message; two are refused, as by HTTP."""
         headers = CIMultiDict(self._headers)
         if credential is not None:
-            headers["Authorization"] = f"Bearer {credential}"
+            headers.add("Authorization", f"Bearer {credential}")
         caller = await self._gate.authenticate(headers, self._remote)
         caller.require(Scope.READ)
         return Admitted(

@@ -203,6 +203,9 @@ async def served(settings: Settings, **doubles: Any) -> AsyncIterator[Served]:
         if not worker.said:
             worker.status = worker.running.result()
         yield worker
+    except BaseException:
+        worker.running.cancel()  # it may hang, which may be what the test has found
+        raise
     finally:
         worker.stop.ask("the test ends")
         await asyncio.wait((worker.running,))
