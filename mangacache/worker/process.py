@@ -14,7 +14,7 @@ from aiohttp import web
 
 from mangacache import MangaCache
 from mangacache.clock import SystemClock
-from mangacache.errors import Invalid
+from mangacache.errors import Closed, Invalid
 from mangacache.worker.admitting import GateAdmission
 from mangacache.worker.app import build_app
 from mangacache.worker.auth.gate import gate_of
@@ -26,6 +26,7 @@ from mangacache.worker.monitor import Monitor
 from mangacache.worker.operator import OperatorPages, operator_app
 from mangacache.worker.readiness import Phase, Readiness
 from mangacache.worker.requests import Requests
+from mangacache.worker.serving import Runner
 from mangacache.worker.signals import Signals, Stop
 from mangacache.worker.sockets.registry import Sockets
 from mangacache.worker.tracing import open_tracing
@@ -178,8 +179,15 @@ class Worker:
         )
         pages = [*health.operator_routes(), *OperatorPages(cache, metrics).routes(), *MemoryPage(cache).routes()]
         operator = operator_app(pages, gate=gate, telemetry=cache.telemetry)
-        self._public = _Port(public, host=settings.worker_host, port=settings.worker_port)
-        self._operator = _Port(operator, host=settings.operator_host, port=settings.operator_port)
+        runner = partial(
+            Runner,
+            receive_timeout_s=settings.worker_receive_timeout_s,
+            clock=clock,
+            telemetry=cache.telemetry,
+            shutdown_timeout_s=_CUT_OFF_WITHIN_S,
+        )
+        self._public = _Port(runner(public), host=settings.worker_host, port=settings.worker_port)
+        self._operator = _Port(runner(operator), host=settings.operator_host, port=settings.operator_port)
 
     @classmethod
     @asynccontextmanager
@@ -197,7 +205,7 @@ class Worker:
         Raises:
             Invalid: a port is taken, or nobody would be asked who he is on an address that others reach.
         """
-        gate = gate if gate is not None else gate_of(settings)
+        gate = gate if gate is not None else gate_of(settings, clock=clock, on_failure=cache.telemetry.count_survived)
         worker = cls(cache, settings, clock=clock, gate=gate, tracing=tracing)
         try:
             await worker._operator.open()
@@ -257,11 +265,10 @@ class _Port:
         url: where it is, once it is open.
     """
 
-    def __init__(self, app: web.Application, *, host: str, port: int) -> None:
-        self._app = app
+    def __init__(self, runner: Runner, *, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._runner: web.AppRunner | None = None
+        self._runner: Runner | None = runner
         self.url = ""
 
     async def open(self) -> None:
@@ -270,9 +277,9 @@ class _Port:
         Raises:
             Invalid: the address is taken, or is not this machine's.
         """
-        runner = self._runner = web.AppRunner(
-            self._app, access_log=None, handle_signals=False, shutdown_timeout=_CUT_OFF_WITHIN_S
-        )
+        runner = self._runner
+        if runner is None:
+            raise Closed("this port was closed")
         await runner.setup()
         site = web.TCPSite(runner, self._host, self._port)
         try:
