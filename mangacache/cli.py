@@ -1,4 +1,4 @@
-"""The command line: `mangacache demo`, `serve`, `replay`, `local`, `dax-emulator`, `tables`, `doctor`, `inspect`."""
+"""The command line: `mangacache serve`, what examines and tries it out, and what makes credentials for it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from mangacache.replay.command import add_replay
 from mangacache.settings import Settings
 from mangacache.store import Store, open_transport
 from mangacache.telemetry import Telemetry
+from mangacache.worker.auth.command import add_credentials
 from mangacache.worker.command import add_serve
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_demo(commands, add_local_options=_add_local_options, open_local=_open_local, create=_create)
     add_serve(commands)
+    add_credentials(commands)
     add_diagnoses(commands, emulator_status=_emulator_status)
 
     add_replay(commands)
