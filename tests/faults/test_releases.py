@@ -82,6 +82,12 @@ async def _talk(session_id, sides, said):
                 heard = [(turn.role, turn.content) for turn in context.turns]
                 if heard != said[-32:]:
                     wrong.append((heard, said[-32:]))
+        if number == ROUNDS // 2:
+            await sides[number % 2].client.session(session_id).summarise(f"so far {len(said)}")
+    for side in sides:
+        context = await side.client.session(session_id).context(consistency=Consistency.LATEST)
+        if context.summary is None or not context.summary.text.startswith("so far"):
+            wrong.append((context.summary, "so far"))
     return wrong
 
 
