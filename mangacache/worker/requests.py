@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from mangacache.errors import Closed
+from mangacache.worker.keys import REQUEST_ID
 from mangacache.worker.problems import problem_of, response_of
 from mangacache.worker.readiness import Phase
 from mangacache.worker.routing import is_health, route_of
@@ -106,6 +107,7 @@ class Requests:
             route=route,
             status=status,
             milliseconds=round(seconds * 1e3, 3),
+            request_id=request.get(REQUEST_ID, ""),
         )
 
 
