@@ -11,7 +11,6 @@ from mangacache.worker.auth.gate import OpenGate
 from mangacache.worker.caller import CUSTOMER, ROLES, Caller, Forbidden, Unauthenticated
 from mangacache.worker.sockets.admission import Admitted
 
-
 KNOWN = {
     "Bearer bot": Caller(kind="key", scopes=ROLES["bot"]),
     "Bearer reader": Caller(kind="key", scopes=ROLES["read-only"]),
@@ -48,8 +47,9 @@ async def test_no_credential_and_a_wrong_one_are_refused():
             await admission().admitted(credential, None)
 
 
-async def test_a_credential_in_the_message_counts_instead_of_the_requests():
-    assert (await admission(("authorization", "Bearer bot")).admitted("ada", None)).customer_id == "ada"
+async def test_two_credentials_are_one_too_many():
+    with pytest.raises(Unauthenticated):
+        await admission(("authorization", "Bearer bot")).admitted("ada", None)
 
 
 async def test_a_customers_token_opens_that_customers_sessions_until_its_time_is_over():
