@@ -13,7 +13,7 @@ ENGINE_PACKAGE := @dynoxide/linux-x64@1.2.1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants faults fuzz sim check bench setup redis lock clean
+.PHONY: help demo test mutants faults suites fuzz sim check bench setup redis faketime lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -32,10 +32,13 @@ check: setup ## Lint, format and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-faults: setup ## Break everything on real processes, long (FAULT_OPERATIONS, FAULT_SEEDS change how long)
+faults: setup redis faketime ## Break everything on real workers, two hours (ARGS=--resume goes on, ARGS=--short: 4 minutes)
+	@$(BIN)/python tests/faults/run.py $(ARGS)
+
+suites: setup redis ## The faults' own suites, long (FAULT_OPERATIONS, FAULT_SEEDS change how long)
 	@FAULT_OPERATIONS=$${FAULT_OPERATIONS:-50000} CALM_OPERATIONS=$${CALM_OPERATIONS:-300000} \
 	  FAULT_SEEDS=$${FAULT_SEEDS:-25} CANCELLED_CALLS=$${CANCELLED_CALLS:-100000} RATE_ARRIVALS=$${RATE_ARRIVALS:-1000000} \
-	  LOCK_ROUNDS=$${LOCK_ROUNDS:-10000} LINK_CALLS=$${LINK_CALLS:-100000} \
+	  LOCK_ROUNDS=$${LOCK_ROUNDS:-10000} LINK_CALLS=$${LINK_CALLS:-100000} FAULT_MUTANTS=1 \
 	  $(BIN)/python -m pytest -s tests/faults \
 	  tests/conformance/dax/test_equivalence.py $(ARGS)
 
@@ -107,6 +110,17 @@ redis:
 	    apt-get install -qq -y --no-install-recommends redis-server; } >/dev/null 2>&1 \
 	  || echo "apt-get could not install it: tests that need it will say that it is missing." >&2; \
 	else echo "redis-server is not on PATH: tests that need it will say so; install the package redis-server." >&2; fi
+
+# One of the faults steps the clock of a Redis.
+faketime:
+	@if ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || [ -n "$$LIBFAKETIME" ]; then :; \
+	elif command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ]; then \
+	  echo "Installing the package libfaketime, by which a Redis's clock is stepped ..."; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends libfaketime; } >/dev/null 2>&1 \
+	  || echo "apt-get could not install it: the fault of stepped clocks is left out, and says so." >&2; \
+	else echo "libfaketime is missing: the fault of stepped clocks is left out; install the package libfaketime," \
+	  "or name its library in LIBFAKETIME." >&2; fi
 
 lock: ## Make the locks anew (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -1,6 +1,6 @@
 """Redis breaks in every way it can while worker processes read and write through it; what they were told is checked.
 
-The runs are short here; `make faults` runs the same ones long (FAULT_OPERATIONS). Answers that say of themselves that
+The runs are short here; `make suites` runs the same ones long (FAULT_OPERATIONS). Answers that say of themselves that
 they are degraded are not held to be the latest, under the policy `available`; tokens hold always, and everything
 acknowledged is stored once.
 """

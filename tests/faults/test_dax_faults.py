@@ -1,7 +1,7 @@
 """DAX breaks in every way it can, a process of its own, while chats are replayed and worker processes read and write.
 
 Two nodes, of which one is a second behind; entries live for five minutes, so that whatever was wrongly read through
-them would be read for the whole run. The runs are short here; `make faults` runs them long (FAULT_OPERATIONS).
+them would be read for the whole run. The runs are short here; `make suites` runs them long (FAULT_OPERATIONS).
 """
 
 from __future__ import annotations

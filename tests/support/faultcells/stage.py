@@ -1,4 +1,4 @@
-"""All that a cell runs on: engine, Redis and workers as processes, proxies between them, and what can be done to them."""
+"""All that a cell runs on: engine, Redis and workers as processes, the proxies between them, and what befalls them."""
 
 from __future__ import annotations
 
