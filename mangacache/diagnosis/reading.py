@@ -154,7 +154,7 @@ class ReadingRedis:
             Invalid: the settings of the login do not go together.
         """
         dialer = Dialer(settings, clock=clock)
-        within_s = max(settings.connect_timeout_s, 1.0)
+        within_s = settings.connect_timeout_s
 
         def open_node(address: RedisAddress) -> AbstractAsyncContextManager[ReadingNode]:
             return reading_node(dialer, address, clock=clock, within_s=within_s)

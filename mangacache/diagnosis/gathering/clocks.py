@@ -59,8 +59,7 @@ async def _redis(settings: Settings, clock: Clock) -> Offset | Unseen | None:
     found: list[Offset] = []
     try:
         dialer = Dialer(settings, clock=clock)
-        within_s = max(settings.connect_timeout_s, 1.0)
-        async with reading_node(dialer, address, clock=clock, within_s=within_s) as node:
+        async with reading_node(dialer, address, clock=clock, within_s=settings.connect_timeout_s) as node:
             for _ in range(_TRIES):
                 sent_s = clock.time_s()
                 seconds, micros = await node.ask("TIME")

@@ -10,6 +10,7 @@ from mangacache.diagnosis.gathering.dax import look_at_dax
 from mangacache.diagnosis.gathering.process import look_at_credentials, look_at_machine
 from mangacache.diagnosis.gathering.redis import look_at_redis
 from mangacache.diagnosis.gathering.table import look_at_table
+from mangacache.diagnosis.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ class Edge:
     def __init__(
         self, settings: Settings, *, clock: Clock, emulator_status: Callable[[], dict[str, Any]] | None = None
     ) -> None:
-        self._settings = settings
+        self._settings = patient(settings)
         self._clock = clock
         self._emulator_status = emulator_status
 

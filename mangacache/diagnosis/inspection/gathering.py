@@ -23,6 +23,7 @@ from mangacache.diagnosis.inspection.tiers import (
     Socket,
     Tiers,
 )
+from mangacache.diagnosis.patience import patient
 from mangacache.diagnosis.reading import LinkLost, ReadingRedis, ReadingTransport, ScriptFailed
 from mangacache.ephemeral.asking import Asker
 from mangacache.errors import MangaCacheError
@@ -59,7 +60,7 @@ class Inspector:
     """
 
     def __init__(self, settings: Settings, *, clock: Clock) -> None:
-        self._settings = settings
+        self._settings = patient(settings)
         self._clock = clock
 
     async def look(

@@ -25,7 +25,7 @@ def judge_dax(facts: DaxFacts, settings: Settings, _expected: Expected) -> Itera
     if isinstance(facts.answer_ms, Unseen) or facts.answer_ms is None:
         yield _away(facts, facts.answer_ms)
         return
-    yield ok("dax.reachable", f"{facts.address} answered a consistent read in {facts.answer_ms:.1f} ms")
+    yield _answered(facts, facts.answer_ms, settings.dax_timeout_s)
     if facts.leaves and not facts.tls:
         yield warning(
             "dax.tls",
@@ -35,6 +35,18 @@ def judge_dax(facts: DaxFacts, settings: Settings, _expected: Expected) -> Itera
         )
     yield from _nodes(facts)
     yield _ttls(facts, settings.dax_ttl_s)
+
+
+def _answered(facts: DaxFacts, answer_ms: float, limit_s: float) -> Finding:
+    seen = f"{facts.address} answered a consistent read in {answer_ms:.1f} ms"
+    if answer_ms <= limit_s * 1000:
+        return ok("dax.reachable", seen)
+    return warning(
+        "dax.reachable",
+        f"{seen}, and dax_timeout_s is {limit_s:g} s",
+        breaks="reads wait that long, and then go to DynamoDB",
+        remedy="see why it is slow: look again, then at the nodes' processor and the way to them",
+    )
 
 
 def _away(facts: DaxFacts, why: Unseen | None) -> Finding:

@@ -198,6 +198,7 @@ CASES = [
     # DAX
     (judge_dax, dax(answer_ms=SILENT), "dax.reachable", P, "security group"),
     (judge_dax, dax(answer_ms=WITHOUT), "dax.reachable", P, "dax:GetItem"),
+    (judge_dax, dax(answer_ms=700.0), "dax.reachable", W, "look again"),
     (judge_dax, dax(tls=False), "dax.tls", W, "daxs://"),
     (judge_dax, dax(nodes=1), "dax.nodes", W, "three nodes"),
     (judge_dax, dax(nodes=SILENT), "dax.nodes", N, "AWS console"),
