@@ -96,6 +96,20 @@ KINDS: Final[Mapping[type[Exception], _Kind]] = {
     NotFound: _Kind(404, "not-found", "There is no such thing"),
     Invalid: _Kind(422, "invalid", "The request cannot be carried out as it is"),
 }
+# Python's own phrases are not the same in each of its versions.
+_STATUSES: Final[Mapping[int, _Kind]] = {
+    kind.status: kind
+    for kind in (
+        _Kind(400, "bad-request", "The request cannot be read"),
+        _Kind(401, "unauthenticated", "There is no credential, or it is not good"),
+        _Kind(403, "forbidden", "The credential is not good for this"),
+        _Kind(404, "not-found", "There is no such path"),
+        _Kind(405, "method-not-allowed", "This path does not take this method"),
+        _Kind(408, "too-slow", "The body did not come in time"),
+        _Kind(413, "too-large", "The body is too large"),
+        _Kind(415, "unsupported-media-type", "The body is not application/json"),
+    )
+}
 _INTERNAL: Final = _Kind(500, "internal", "The worker failed")
 _encoder: Final = msgspec.json.Encoder()
 
@@ -141,8 +155,11 @@ def _problem(kind: _Kind, detail: str, *, retry_after_s: float | None = None) ->
 
 
 def _of_status(status: int, detail: str) -> Problem:
-    phrase = HTTPStatus(status).phrase
-    return _problem(_Kind(status, phrase.lower().replace(" ", "-").replace("'", ""), phrase), detail)
+    kind = _STATUSES.get(status)
+    if kind is None:
+        phrase = HTTPStatus(status).phrase
+        kind = _Kind(status, phrase.lower().replace(" ", "-").replace("'", ""), phrase)
+    return _problem(kind, detail)
 
 
 def _retry_after_s(error: BaseException) -> float | None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 KEEPALIVE_S: Final = 75.0
 """Longer than load balancers keep idle connections (60 s), so that they never send into one that is being closed."""
+_LINGER_S: Final = 1.0
+"""How long the rest of a refused body is read, so that its sender sees the answer and no reset."""
 LOOK_EVERY_S: Final = 1.0
 _random: Final = system_random()
 
@@ -115,6 +117,7 @@ class Runner(web.AppRunner):
             handle_signals=False,
             shutdown_timeout=shutdown_timeout_s,
             keepalive_timeout=KEEPALIVE_S,
+            lingering_time=_LINGER_S,
         )
         self._receive_timeout_s = receive_timeout_s
         self._clock = clock
