@@ -31,7 +31,7 @@ class Planted:
 PLANTED = (
     Planted("R5", "COMMIT", "13-sigterm"),
     Planted("R2", "the token at memory's answer", "12-stopped-worker"),
-    Planted("R2", "the question to Redis at LATEST", "07-proxy"),
+    Planted("R5", "the wait for COMMIT before the acknowledgement", "07-proxy"),
     Planted("R1", "the look for the turn_id in the window", "11-points"),
     Planted("L", "the fence in a write's condition", "01-killed"),
     Planted("R6", "the identity at each new connection", "04-failover"),
