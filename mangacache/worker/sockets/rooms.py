@@ -99,7 +99,7 @@ class Room:
         self.members[member] = None
         if self.deaf is not None:
             member.gap(self.deaf)
-        target = self._target.join(read.version)
+        target = self._target.join(self._told).join(read.version)
         if member.behind(read) or not member.seen.covers(target):
             self._target = target
             self._tell_soon()
