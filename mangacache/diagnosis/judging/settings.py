@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mangacache.diagnosis.findings import note, ok, problem, warning
-from mangacache.settings import specs
+from mangacache.settings import is_loopback, specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,7 @@ def judge_settings(settings: Settings, expected: Expected) -> Iterator[Finding]:
     found = [
         *_end(settings, expected),
         *_worker(settings, expected),
+        *_access(settings),
         *_times(settings),
         *_redis(settings),
         *_dax(settings),
@@ -95,6 +96,26 @@ def _worker(settings: Settings, expected: Expected) -> Iterator[Finding]:
             f" ({settings.request_deadline_s:g})",
             breaks="while DynamoDB is slow, writes that go through are answered as if they had not",
             remedy="raise worker_request_timeout_s",
+        )
+
+
+def _access(settings: Settings) -> Iterator[Finding]:
+    reached = [host for host in (settings.worker_host, settings.operator_host) if not is_loopback(host.lower())]
+    if not reached or settings.worker_keys is not None or settings.worker_token_keys is not None:
+        return
+    if settings.worker_open == "yes":
+        yield warning(
+            "settings.access",
+            f"a worker at {reached[0]} asks nobody who he is (worker_open)",
+            breaks="whoever reaches it reads, writes and deletes every customer's chats",
+            remedy="give it API keys (worker_keys; `mangacache key` makes one)",
+        )
+    else:
+        yield problem(
+            "settings.access",
+            f"a worker is to listen at {reached[0]}, and there are no keys",
+            breaks="no worker starts: everybody would be let in",
+            remedy="give it API keys (worker_keys; `mangacache key` makes one), or listen on 127.0.0.1",
         )
 
 

@@ -278,6 +278,8 @@ def test_each_node_of_a_cluster_is_judged_and_named():
 SETTINGS = [
     ({"drain_timeout_s": 25.0}, {"stop_timeout_s": 20.0}, "settings.drain", P, "stopTimeout to 30"),
     ({"drain_timeout_s": 15.0}, {"stop_timeout_s": 20.0}, "settings.drain", P, "lower drain_timeout_s"),
+    ({"worker_host": "0.0.0.0"}, {}, "settings.access", P, "worker_keys"),  # noqa: S104 - that is the point
+    ({"operator_host": "10.0.0.1", "worker_open": "yes"}, {}, "settings.access", W, "worker_keys"),
     ({"worker_port": 9000, "operator_port": 9000}, {}, "settings.ports", P, "a port of its own"),
     ({"worker_sockets": 100}, {}, "settings.sockets", W, "more workers"),
     ({"worker_socket_heartbeat_s": 60.0}, {}, "settings.presence", W, "worker_socket_heartbeat_s"),
@@ -314,6 +316,11 @@ def test_settings_that_contradict_each_other_are_named(given, expected, check, s
     assert [(finding.check, finding.severity) for finding in found] == [(check, severity)]
     assert remedy in found[0].remedy
     assert found[0].breaks
+
+
+def test_a_worker_that_asks_for_keys_may_listen_anywhere():
+    settings = Settings(worker_host="10.0.0.1", worker_keys="env:KEYS")
+    assert [one.severity for one in judge_settings(settings, EXPECTED)] == [Severity.OK]
 
 
 def test_the_end_of_a_worker_takes_what_its_plan_says():
