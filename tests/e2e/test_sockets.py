@@ -188,7 +188,7 @@ async def test_a_worker_dies_and_its_clients_go_on_at_the_other_one(shared_valke
             await dies.sockets.close()
             await one.end()
             known = {said["id"] for said in one.of("appended")}
-            seen = one.heard[-1]["version"]
+            seen = one.of("ready", "turn", "meta")[-1]["version"]
         await witness.append("meanwhile")
         async with opened(lives, session_id, seen=seen) as again:
             for number in range(20):
@@ -199,6 +199,11 @@ async def test_a_worker_dies_and_its_clients_go_on_at_the_other_one(shared_valke
             contents = [said["turn"]["content"] for said in witness.of("turn")]
             assert sorted(contents, key=int) == [f"{number}" for number in range(20)]
             await again.until(lambda client: any(said["turn"]["content"] == "meanwhile" for said in client.of("turn")))
+            told_or_own = {said["number"] for said in [*one.of("turn"), *again.of("turn")]}
+            told_or_own |= {
+                turn["number"] for said in [*one.of("appended"), *again.of("appended")] for turn in said["turns"]
+            }
+            assert told_or_own == set(range(1, 23))
 
 
 @pytest.mark.parametrize(("missed", "first_gap"), [(0, None), (5, None), (200, None), (300, (2, 269))])
