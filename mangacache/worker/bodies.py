@@ -44,7 +44,10 @@ async def body_of(request: web.Request, *, most_bytes: int) -> bytes:
         raise HttpError(_TOO_LARGE, f"the body has {length} bytes, and may have {most_bytes} (worker_max_body_bytes)")
     if request.content_type != "application/json":
         raise HttpError(_UNSUPPORTED, f"bodies are application/json here, not {request.content_type[:_SHOWN]!a}")
-    return await request.read()
+    try:
+        return await request.read()
+    except ConnectionError as error:
+        raise Malformed("the client has gone before the end of its body") from error
 
 
 def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:

@@ -19,6 +19,7 @@ from mangacache.worker.door import REQUEST_ID_HEADER
 from mangacache.worker.problems import HttpError, Malformed, TimedOut, problem_of, response_of
 
 if TYPE_CHECKING:
+    from aiohttp.web_protocol import _RequestHandler
     from aiohttp.web_request import BaseRequest
 
     from mangacache.clock import Clock
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 KEEPALIVE_S: Final = 75.0
 """Longer than load balancers keep idle connections (60 s), so that they never send into one that is being closed."""
+_CONTINUE: Final = "100-continue"
 _LINGER_S: Final = 1.0
 """How long the rest of a refused body is read, so that its sender sees the answer and no reset."""
 LOOK_EVERY_S: Final = 1.0
@@ -78,6 +80,27 @@ class Connection(RequestHandler):
         return response
 
 
+def _told(handler: _RequestHandler) -> _RequestHandler:
+    """Return a handler that answers with problems too where aiohttp looks before any ring: at `Expect`.
+
+    Its own refusal repeats what it does not know, and fails where that is no UTF-8.
+    """
+
+    async def handle(request: BaseRequest) -> web.StreamResponse:
+        try:
+            if request.headers.get("Expect", _CONTINUE).lower() != _CONTINUE:
+                raise HttpError(HTTPStatus.EXPECTATION_FAILED, "nothing else than 100-continue can be expected here")
+            return await handler(request)
+        except (web.HTTPException, HttpError) as error:
+            request_id = random_id(_random)
+            problem = problem_of(error, instance=request.rel_url.raw_path, request_id=request_id)
+            response = response_of(problem, headers={REQUEST_ID_HEADER: request_id})
+            response.force_close()
+            return response
+
+    return handle
+
+
 class _Server(web.Server):
     """Makes such connections."""
 
@@ -126,7 +149,7 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         server = _Server(
-            made.request_handler,
+            _told(made.request_handler),
             request_factory=made.request_factory,
             clock=self._clock,
             **made._kwargs,  # noqa: SLF001
