@@ -30,10 +30,10 @@ class Planted:
 
 PLANTED = (
     Planted("R5", "COMMIT", "13-sigterm"),
+    Planted("L", "the fence in a write's condition", "01-killed"),
     Planted("R2", "the token at memory's answer", "12-stopped-worker"),
     Planted("R5", "the wait for COMMIT before the acknowledgement", "07-proxy"),
     Planted("R1", "the look for the turn_id in the window", "11-points"),
-    Planted("L", "the fence in a write's condition", "01-killed"),
     Planted("R6", "the identity at each new connection", "04-failover"),
     Planted("R1", "the same number after a time-out", "10-dynamodb"),
     Planted("R7", "the wait after a new epoch", "05-split"),
