@@ -37,7 +37,7 @@ STAY = 8
 AVOID_S = 1.0
 GIVE_UP_S = 60.0
 LIMIT = "messages"
-LIMIT_UNITS, LIMIT_WINDOW_S = 20, 5
+LIMIT_UNITS, LIMIT_WINDOW_S = 5, 5
 CUSTOMERS = 3
 """Of the rate limits: few, so that they are used up."""
 

@@ -51,7 +51,7 @@ class Course:
             place = int((sample.returned_s - began_s) / TENTH_S)
             if not 0 <= place < self.tenths:
                 continue
-            good = sample.outcome in NO_FAILURE
+            good = sample.outcome in NO_FAILURE or (sample.kind, sample.outcome) == ("take", "rejected")
             self.good[place] += good
             self.bad[place] += not good
             if sample.kind == "read" and good:

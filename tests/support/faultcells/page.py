@@ -121,7 +121,9 @@ def _section(fault, cells):
         return f"{head}\nNot in this run.\n"
     first = cells[0]
     lines = [head, f"![throughput, hits and errors](reliability/{fault.name}.svg)", ""]
-    lines.append(f"Drawn: {first['server']}, seed {first['seed']}. What failed, of all its cells: {_failed(cells)}.")
+    shaded = ", ".join(f"{name} ({began_s:.1f} to {ended_s:.1f} s)" for name, began_s, ended_s in first["parts"])
+    lines.append(f"Drawn: {first['server']}, seed {first['seed']}; shaded: {shaded}.")
+    lines.append(f"What failed, of all its cells: {_failed(cells)}.")
     found = {name: value for name, value in first["found"].items() if name != "answers to poison, by status"}
     if found:
         lines.append(f"Seen: {'; '.join(f'{name}: {value}' for name, value in found.items())}.")
