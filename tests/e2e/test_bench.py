@@ -214,3 +214,34 @@ async def test_the_tracing_bench_measures_the_ways_beside_each_other(tmp_path):
     assert figures["cpu_us_per_message"].keys() == {"off", "not_traced", "traced"}
     assert all(value > 0 for value in figures["cpu_us_per_message"].values())
     assert figures["ratio_traced_to_off"] > 0
+
+
+async def test_the_worker_bench_measures_both_doors_beside_the_embedded_library(tmp_path):
+    out = tmp_path / "worker.json"
+    bounds = ("--clients", "1", "4", "--rounds", "1", "--round-s", "0.4")
+    status, printed, said = await _run("worker.py", "--quick", "--json", str(out), *bounds)
+    assert status == 0, said
+    assert "CPU of the door, ms a message" in printed
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert figures["clients"].keys() == {"1", "4"}
+    for sides in figures["clients"].values():
+        assert list(sides) == ["embedded", "http", "websocket"]
+        for side in sides.values():
+            assert side["messages"] > 0
+            assert side["wrong_reads"] == 0
+            assert side["latency_ms"]["p99"] >= side["latency_ms"]["p50"] > 0
+            assert side["cpu_ms_per_message"]["client"] > 0
+        assert sides["embedded"]["cpu_ms_per_message"]["worker"] == 0
+
+
+async def test_the_worker_bench_measures_a_crowd(tmp_path):
+    out = tmp_path / "crowd.json"
+    bounds = ("--open-sessions", "40", "--sockets", "8", "--per-s", "20", "--round-s", "1")
+    status, printed, said = await _run("worker.py", "--quick", "--json", str(out), *bounds)
+    assert status == 0, said
+    assert "the worker's memory" in printed
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert (figures["sessions"]["sessions"], figures["sockets"]["sockets"]) == (40, 8)
+    assert figures["worker_resident_mib"]["with_sockets"] > 0
+    assert figures["per_s"]["20"]["failed"] == 0
+    assert figures["per_s"]["20"]["messages"] > 0
