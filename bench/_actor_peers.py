@@ -17,6 +17,7 @@ from typing import Any
 
 CALLED = 1_000
 CALLERS = 200
+CONTENDED = 20
 
 
 def resident_bytes() -> int:
@@ -26,16 +27,23 @@ def resident_bytes() -> int:
 
 
 class QueueActor:
-    """A task and a queue: what an actor is in most programs on asyncio."""
+    """A task and a queue: what an actor is in most programs on asyncio.
 
-    def __init__(self) -> None:
+    Args:
+        lets_others_run: between messages.
+    """
+
+    def __init__(self, *, lets_others_run: bool = False) -> None:
         self.count = 0
+        self._lets_others_run = lets_others_run
         self._queue: asyncio.Queue[asyncio.Future[int]] = asyncio.Queue()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
         while True:
             future = await self._queue.get()
+            if self._lets_others_run:
+                await asyncio.sleep(0)
             self.count += 1
             if not future.done():
                 future.set_result(self.count)
@@ -51,8 +59,11 @@ class QueueActor:
         self._task.cancel()
 
 
-async def closed_loop(call: Any, actors: int, seconds: float) -> float:
-    """Return calls a second: so many callers, each with one call at a time, over the actors in turn."""
+async def closed_loop(call: Any, actors: int, seconds: float) -> dict[str, float]:
+    """Return calls a second: so many callers, each with one call at a time, over the actors in turn.
+
+    By the clock, and by the processor time of this process, which others do not lengthen.
+    """
     ends_s = time.perf_counter() + seconds
 
     async def caller(first: int) -> int:
@@ -63,9 +74,12 @@ async def closed_loop(call: Any, actors: int, seconds: float) -> float:
             calls += 1
         return calls
 
-    began_s = time.perf_counter()
+    began_s, cpu_s = time.perf_counter(), time.process_time()
     calls = sum(await asyncio.gather(*(caller(number % actors) for number in range(CALLERS))))
-    return calls / (time.perf_counter() - began_s)
+    return {
+        "calls_per_s": calls / (time.perf_counter() - began_s),
+        "calls_per_cpu_s": calls / (time.process_time() - cpu_s),
+    }
 
 
 async def task_queue(actors: int, rounds: int, seconds: float) -> dict[str, Any]:
@@ -74,10 +88,15 @@ async def task_queue(actors: int, rounds: int, seconds: float) -> dict[str, Any]
     made = [QueueActor() for _ in range(actors)]
     await asyncio.sleep(0)  # each task begins, and waits
     idle = (resident_bytes() - before) / actors
-    rates = [await closed_loop(lambda place: made[place].call(), min(CALLED, actors), seconds) for _ in range(rounds)]
-    for actor in made:
+    called = min(CALLED, actors)
+    rates = [await closed_loop(lambda place: made[place].call(), called, seconds) for _ in range(rounds)]
+    slower = [QueueActor(lets_others_run=True) for _ in range(CONTENDED)]
+    waiting = [
+        await closed_loop(lambda place: slower[place % CONTENDED].call(), called, seconds) for _ in range(rounds)
+    ]  # fmt: skip
+    for actor in made + slower:
         actor.stop()
-    return {"actors": actors, "idle_bytes": round(idle), "calls_per_s": rates}
+    return {"actors": actors, "idle_bytes": round(idle), "rates": rates, "waiting": waiting}
 
 
 async def xoscar(actors: int, rounds: int, seconds: float) -> dict[str, Any]:
@@ -102,7 +121,7 @@ async def xoscar(actors: int, rounds: int, seconds: float) -> dict[str, Any]:
         rates = [await closed_loop(lambda place: made[place].call(), called, seconds) for _ in range(rounds)]
     finally:
         await pool.stop()
-    return {"actors": actors, "idle_bytes": round(idle), "calls_per_s": rates, "version": xo.__version__}
+    return {"actors": actors, "idle_bytes": round(idle), "rates": rates, "version": xo.__version__}
 
 
 def pykka(actors: int, rounds: int, seconds: float) -> dict[str, Any]:
@@ -133,17 +152,23 @@ def pykka(actors: int, rounds: int, seconds: float) -> dict[str, Any]:
                     calls += 1
                 counts.append(calls)
 
-            began_s = time.perf_counter()
+            began_s, cpu_s = time.perf_counter(), time.process_time()
             threads = [threading.Thread(target=caller, args=(number * 7,)) for number in range(8)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            rates.append(sum(counts) / (time.perf_counter() - began_s))
+            calls = sum(counts)
+            rates.append(
+                {
+                    "calls_per_s": calls / (time.perf_counter() - began_s),
+                    "calls_per_cpu_s": calls / (time.process_time() - cpu_s),
+                }
+            )
     finally:
         for actor in made:
             actor.stop(block=False)
-    return {"actors": actors, "idle_bytes": round(idle), "calls_per_s": rates}
+    return {"actors": actors, "idle_bytes": round(idle), "rates": rates}
 
 
 def main() -> None:

@@ -124,24 +124,32 @@ async def _actors(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:
             found |= {"idle": await client.ask("idle", seconds=min(3.0, 3 * plan.round_s))}
             sizes[str(sessions)] = found | {"eviction": await client.ask("evict")}
     largest = sizes[str(plan.sizes[-1])]
-    theirs = [peer["calls_per_s"][0] for peer in peers["task_queue"]]
-    turns = [found["turns_per_s"] for found in calls]
-    at_once = [found["calls_per_s"] for found in calls]
+    kinds = {"idle": "rates", "waiting": "waiting"}
+    ratios = {
+        f"{kind}_by_{what}": median(
+            paired_ratios(
+                [found[kind][what] for found in calls], [peer[theirs][0][what] for peer in peers["task_queue"]]
+            )
+        )
+        for kind, theirs in kinds.items()
+        for what in ("calls_per_s", "calls_per_cpu_s")
+    }
     return {
         "idle_bytes": shell["idle_bytes"],
         "resident_mib_1m": largest["resident_mib"],
         "resident_bytes_each": largest["bytes_each"],
-        "turns_per_s": round(median(turns)),
-        "turns_per_cpu_s": round(median([found["turns_per_cpu_s"] for found in calls])),
-        "calls_per_s": round(median(at_once)),
-        "at_once_ratio_to_task_queue": median(paired_ratios(at_once, theirs)),
-        "calls_ratio_to_task_queue": median(paired_ratios(turns, theirs)),
+        "calls_per_s": round(median([found["idle"]["calls_per_s"] for found in calls])),
+        "calls_per_cpu_s": round(median([found["idle"]["calls_per_cpu_s"] for found in calls])),
+        "turns_per_s": round(median([found["waiting"]["calls_per_s"] for found in calls])),
+        "turns_per_cpu_s": round(median([found["waiting"]["calls_per_cpu_s"] for found in calls])),
+        "calls_ratio_to_task_queue": ratios["idle_by_calls_per_s"],
+        "ratios_to_task_queue": ratios,
         "tick_ms_1m": max(largest[what]["tick_ms"]["cpu_max"] for what in ("idle", "eviction")),
         "hot_read_us": hot,
         "sizes": sizes,
         "peers": {name: _of_peer(found) for name, found in peers.items()},
         "left_out": [] if "xoscar" in peers else ["xoscar: no interpreter was given that has it (--xoscar-python)"],
-        "rounds": {"turns_per_s": [round(rate) for rate in turns], "calls_per_s": [round(rate) for rate in at_once]},
+        "rounds": [{kind: _rounded(found[kind]) for kind in kinds} for found in calls],
     }
 
 
@@ -183,9 +191,19 @@ def _peer(name: str, actors: int, given: argparse.Namespace, plan: Plan) -> Call
 
 
 def _of_peer(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    rates = [rate for found in rounds for rate in found["calls_per_s"]]
-    kept = {key: value for key, value in rounds[-1].items() if key != "calls_per_s"}
-    return {**kept, "calls_per_s": round(median(rates)), "rounds_calls_per_s": [round(rate) for rate in rates]}
+    shown = {key: value for key, value in rounds[-1].items() if key not in {"rates", "waiting"}}
+    for kind in ("rates", "waiting"):
+        rates = [rate for found in rounds for rate in found.get(kind, ())]
+        if rates:
+            name = "" if kind == "rates" else "waiting_"
+            for what in ("calls_per_s", "calls_per_cpu_s"):
+                shown[name + what] = round(median([rate[what] for rate in rates]))
+            shown[f"{name}rounds"] = [_rounded(rate) for rate in rates]
+    return shown
+
+
+def _rounded(rates: dict[str, float]) -> dict[str, int]:
+    return {name: round(rate) for name, rate in rates.items()}
 
 
 # The service under load
@@ -243,20 +261,17 @@ def _print(figures: dict[str, Any]) -> None:
         columns = ("MiB", "bytes each", "tick cpu ms", "evicting cpu ms", "evicting p99", "lag p99.9", "full gc ms")
         print_table("idle sessions", columns, lines)
         peers = [
-            ("ours, at once", [figures["idle_bytes"], figures["calls_per_s"]]),
-            ("ours, through mailboxes", [figures["idle_bytes"], figures["turns_per_s"]]),
+            ("ours, idle actors", [figures["idle_bytes"], figures["calls_per_s"], figures["calls_per_cpu_s"]]),
+            ("ours, all wait for turns", [figures["idle_bytes"], figures["turns_per_s"], figures["turns_per_cpu_s"]]),
         ]
         peers += [
-            (f"{name}, {found['actors']:,}", [found["idle_bytes"], found["calls_per_s"]])
+            (f"{name}, {found['actors']:,}", [found["idle_bytes"], found["calls_per_s"], found["calls_per_cpu_s"]])
             for name, found in figures["peers"].items()
         ]
-        print_table("an actor", ("idle bytes", "calls/s"), peers)
+        print_table("an actor", ("idle bytes", "calls/s", "by cpu time"), peers)
         for line in figures["left_out"]:
             print(f"left out: {line}")
-        print(
-            f"\nours to a task and a queue: calls of idle actors {figures['at_once_ratio_to_task_queue']}, turns "
-            f"through mailboxes {figures['calls_ratio_to_task_queue']}; hot read {figures['hot_read_us']} us"
-        )
+        print(f"\nours to a task and a queue: {figures['ratios_to_task_queue']}; hot read {figures['hot_read_us']} us")
     if "steady" in figures:
         runs = {f"{rate} a second": found for rate, found in figures["steady"].items()}
         runs |= {f"overload, {what}": figures["overload"][what] for what in ("calm_before", "over", "calm_after")}

@@ -17,7 +17,7 @@ from mangacache.store.snapshot import Snapshot, joined
 if TYPE_CHECKING:
     import asyncio
 
-    from mangacache.sessions.mailbox import Message
+    from mangacache.sessions.message import Message
 
 NEVER_S: Final = float("-inf")
 

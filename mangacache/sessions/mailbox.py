@@ -1,25 +1,27 @@
 """Mailboxes: the messages of a session run one after the other, those of different sessions at once.
 
-A mailbox is made on demand, and a task drains it only while it is not empty. A drain gives way to others after so many
-messages or so much time. A message that has begun is settled whatever becomes of its sender.
+An idle actor's turn begins at once, in the step of whoever calls. Where it waits for something a task goes on with it,
+and runs what comes to the mailbox meanwhile, only as long as it is not empty. That task gives way to others after so
+many messages or so much time. A message that has begun is settled whatever becomes of its sender.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import msgspec
-
 from mangacache.errors import Closed, Invalid, MangaCacheError, Rejected, Transient
-from mangacache.sessions.actor import NEVER_S, Activity, Actor
-from mangacache.sessions.treatment import MAX_TRIES, DeadLetter, DeadLetters, Treatment, treatment_of
+from mangacache.sessions.actor import NEVER_S, Actor
+from mangacache.sessions.failures import Failures
+from mangacache.sessions.hands import Hand, Hands
+from mangacache.sessions.message import CUT_OFF, TURN, Message
+from mangacache.sessions.treatment import Treatment, treatment_of
+from mangacache.sessions.turn import Turn, first_stretch
 from mangacache.tasks import outlast
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from mangacache.clock import Clock, Random
     from mangacache.sessions.intake import Intake
@@ -33,53 +35,7 @@ _MESSAGES_A_SLICE: Final = 32
 _SLICE_S: Final = 0.002
 _AT_ONCE_A_SLICE: Final = 64
 
-SLOW: Final = 1
-CUT_OFF: Final = 2
-"""What `Message.stuck` says once its turn has been logged, and once it has been cancelled."""
-
-_turn: ContextVar[Message | None] = ContextVar("mangacache_turn", default=None)
-
-
-class Message(msgspec.Struct, eq=False):
-    """An operation that waits for its turn, or has it.
-
-    Attributes:
-        what: what it does, in a word, for logs and dead letters.
-        parent: the message in whose turn it was sent.
-        repeats: tells whether it may be run once more; None where it may not.
-        long: it may take as long as it takes.
-        began_s: `Mailboxes.now_s` when its turn began; minus infinity before that.
-        finished: its turn is over.
-        stuck: 0, SLOW or CUT_OFF.
-        task: which runs it.
-    """
-
-    actor: Actor
-    operation: Callable[[], Awaitable[Any]]
-    future: asyncio.Future[Any]
-    deadline_s: float
-    what: str
-    parent: Message | None
-    repeats: Callable[[], bool] | None
-    long: bool
-    began_s: float = NEVER_S
-    finished: bool = False
-    stuck: int = 0
-    task: asyncio.Task[Any] | None = None
-
-    def fail(self, error: BaseException) -> None:
-        """Tell the sender, where he is still there."""
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    def is_of_turn(self, actor: Actor) -> bool:
-        """Tell whether this is a message to that actor, or was sent in the turn of one."""
-        message: Message | None = self
-        while message is not None:
-            if message.actor is actor and not message.finished:
-                return True
-            message = message.parent
-        return False
+_set_turn = TURN.set
 
 
 class Mailboxes:
@@ -110,20 +66,19 @@ class Mailboxes:
         escalate: Callable[[str, BaseException], None],
     ) -> None:
         self.running: dict[Message, None] = {}
-        self.dead_letters = DeadLetters()
         self.stood_still_s = 0.0
-        self._tasks = tasks
+        self._failures = Failures(
+            settings=settings, clock=clock, random=random, telemetry=telemetry, escalate=escalate
+        )  # fmt: skip
+        self.dead_letters = self._failures.dead_letters
+        self._hands = Hands(tasks, work=self._work, drop=self._drop)
         self._clock = clock
-        self._random = random
         self._telemetry = telemetry
         self._intake = intake
         self._after = after
         self._recover = recover
-        self._escalate = escalate
         self._limit = settings.mailbox_size
         self._wait_s = settings.message_deadline_s
-        self._retry_base_s = settings.retry_base_s
-        self._retry_within_s = settings.retry_cap_s
         self._closed = False
         self._at_once = 0
 
@@ -135,6 +90,7 @@ class Mailboxes:
     def close(self) -> None:
         """Take in nothing more; what waits is still run."""
         self._closed = True
+        self._hands.close()
 
     async def run(
         self,
@@ -147,7 +103,7 @@ class Mailboxes:
         repeats: Callable[[], bool] | None = None,
         long: bool = False,
     ) -> T:
-        """Run an operation when its turn comes, and return its result.
+        """Run an operation when its turn comes, at once where the actor is idle, and return its result.
 
         A caller that is cancelled before the operation has begun takes it back. Once it has begun it runs to its
         end, and the caller stays for the outcome before the cancellation goes on.
@@ -168,86 +124,103 @@ class Mailboxes:
         """
         if self._closed:
             raise Closed("this MangaCache is closing and takes no more writes")
-        parent = _turn.get()
+        parent = TURN.get()
         if parent is not None and parent.is_of_turn(actor):
             raise Invalid(
                 "this call was made in the turn of a message to the same session, and would wait for itself for ever: "
                 "make it when that call has returned"
             )
-        activity = actor.begin_activity()
-        mailbox = activity.mailbox
-        if len(mailbox) >= self._limit and not waits:
-            raise Rejected(
-                f"{self._limit} writes are waiting in this session already (mailbox_size): nothing was done",
-                retry_after_s=max(0.5, self._intake.retry_after_s()),
-            )
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        until_s = self._clock.monotonic_s() + (self._wait_s if deadline_s is None else deadline_s)
-        if (tracer := self._telemetry.tracer) is not None:
-            operation = tracer.carry(operation)
-        message = Message(actor, operation, future, until_s, what, parent, repeats, long)
-        mailbox.append(message)
-        if not activity.draining:
-            activity.draining = True
-            self._tasks.start(self._drain(actor, activity), name="drain a session's mailbox")
+        message = Message(actor, operation, what, parent, repeats, long)
+        context = copy_context()  # of the caller, and in it this message has its turn
+        context.run(_set_turn, message)
+        parked = self._hands.parked
+        if parked and actor.activity is None:
+            hand = parked.pop()
+            activity = actor.activity = hand.spare
+            turn = first_stretch(operation(), context, hand.task, hand.loop)
+            if turn.__class__ is not Turn or _is_the_senders(turn.failure):
+                message.finished = True
+                due = self._after(actor)
+                if due is None and not activity.mailbox and not activity.flights:
+                    activity.first_version = actor.activity = None
+                    parked.append(hand)
+                else:  # the hand sees to it
+                    hand.call(actor, due=due)
+                if turn.__class__ is Turn:
+                    turn.fail()
+                self._at_once += 1
+                if self._at_once >= _AT_ONCE_A_SLICE:  # whoever never waits lets others run all the same
+                    self._at_once = 0
+                    await self._clock.sleep(0)
+                return turn  # type: ignore[no-any-return]  # the operation's own result
+            message.context = context
+            message.turn, message.task, message.began_s = turn, hand.task, self.now_s
+            self.running[message] = None
+            hand.call(actor, message=message)
+        else:
+            message.context = context
+            self._enqueue(message, waits=waits, wait_s=self._wait_s if deadline_s is None else deadline_s)
+        return await self._outcome(message)  # type: ignore[no-any-return]  # the operation's own result
+
+    async def _outcome(self, message: Message) -> Any:
+        """Wait for what becomes of a message, and see to it where the caller leaves."""
+        loop = asyncio.get_running_loop()
+        future = message.future = loop.create_future()
         try:
             return await future
         except asyncio.CancelledError:
             if message.began_s > NEVER_S and not message.finished:
                 # The cancellation has gone into the future that was awaited: the outcome comes into another one.
-                outcome = message.future = asyncio.get_running_loop().create_future()
+                outcome = message.future = loop.create_future()
                 await outlast(outcome)
                 outcome.exception()  # retrieved: the cancellation is what the caller hears
             elif not message.finished:  # it still waits, and gives its place back
-                mailbox.remove(message)
+                message.actor.begin_activity().mailbox.remove(message)
                 message.finished = True
             elif future.done() and not future.cancelled():
                 future.exception()
             raise
 
-    async def call(self, actor: Actor, operation: Callable[[], T], *, what: str = "call") -> T:
-        """Run an operation that waits for nothing in the actor's turn: at once where the actor is idle.
+    # In the mailbox
 
-        Nobody can come between, so neither a mailbox nor a task is needed. See `run` for the rest.
-        """
-        if actor.activity is None and not self._closed:
-            self._at_once += 1
-            if self._at_once >= _AT_ONCE_A_SLICE:
-                self._at_once = 0
-                await self._clock.sleep(0)
-            if actor.activity is None:
-                return operation()
+    def _enqueue(self, message: Message, *, wait_s: float, waits: bool) -> None:
+        activity = message.actor.begin_activity()
+        if len(activity.mailbox) >= self._limit and not waits:
+            raise Rejected(
+                f"{self._limit} writes are waiting in this session already (mailbox_size): nothing was done",
+                retry_after_s=max(0.5, self._intake.retry_after_s()),
+            )
+        message.deadline_s = self._clock.monotonic_s() + wait_s
+        activity.mailbox.append(message)
+        if not activity.draining:
+            activity.draining = True
+            self._hands.begin(message.actor)
 
-        async def in_turn() -> T:
-            return operation()
-
-        return await self.run(actor, in_turn, what=what)
-
-    async def _drain(self, actor: Actor, activity: Activity) -> None:
-        waiting, clock, running = activity.mailbox, self._clock, self.running
-        task = asyncio.current_task()
-        slice_began_s, ran = clock.monotonic_s(), 0
+    async def _work(self, hand: Hand, actor: Actor) -> None:
+        """End the turn that has begun, then run what waits; see `Hands`."""
+        activity = actor.begin_activity()
+        waiting, clock = activity.mailbox, self._clock
         try:
+            if (message := hand.message) is not None:
+                await self._end(message)
+                due = self._after(actor)
+            else:
+                due = hand.due
+            if due is not None:
+                await due
+            slice_began_s, ran = clock.monotonic_s() if waiting else 0.0, 0
             while waiting:
                 message = waiting.popleft()
                 now_s = clock.monotonic_s()
-                if message.future.done():
+                if message.answered:
                     message.finished = True
                     continue
                 if now_s > message.deadline_s:
                     self._expire(message)
                     continue
-                message.began_s, message.task = now_s - self.stood_still_s, task
-                running[message] = None
-                _turn.set(message)
-                try:
-                    await self._settle(message)
-                finally:
-                    message.finished = True
-                    message.task = None
-                    del running[message]
-                    if not message.future.done():  # whatever ended the turn: nobody waits for ever
-                        message.fail(_cut_off())
+                message.began_s, message.task = now_s - self.stood_still_s, hand.task
+                self.running[message] = None
+                await self._end(message)
                 if (due := self._after(actor)) is not None:
                     await due
                 ran += 1
@@ -255,9 +228,19 @@ class Mailboxes:
                     await clock.sleep(0)
                     slice_began_s, ran = clock.monotonic_s(), 0
         finally:
-            activity.draining = False
-            actor.end_activity()
-            self.abandon(waiting)
+            self._drop(hand, actor)
+
+    def _drop(self, hand: Hand, actor: Actor) -> None:
+        """Leave an actor alone: nothing waits there, or nobody runs it any more."""
+        if hand.due is not None:
+            hand.due.close()
+        hand.message = hand.due = None
+        activity = actor.begin_activity()
+        activity.draining = False
+        actor.end_activity()
+        if activity.mailbox:
+            self.abandon(activity.mailbox)
+        hand.take_back(activity, free=actor.activity is not activity)
 
     def abandon(self, waiting: Iterable[Message]) -> None:
         """Tell the senders of messages that will not be run any more."""
@@ -274,62 +257,61 @@ class Mailboxes:
             )
         )
 
-    async def _settle(self, message: Message) -> None:
-        """Run a message's operation to its end, again where its failure is treated so, and tell the sender."""
+    def expire_waiting(self, looks: int) -> None:
+        """Tell senders whose message has waited too long behind a turn that takes its time, a few looks at a time."""
+        now_s = self._clock.monotonic_s()
+        for message in self.running:
+            activity = message.actor.activity
+            if activity is not None:
+                for other in tuple(activity.mailbox):
+                    if now_s > other.deadline_s and not other.answered:
+                        activity.mailbox.remove(other)
+                        self._expire(other)
+            looks -= 1
+            if looks <= 0:
+                return
+
+    # A turn to its end
+
+    async def _end(self, message: Message) -> None:
+        """Run a turn, or what is left of it, to its end, and tell its sender."""
+        try:
+            result = await (message.turn if message.turn is not None else message.again())
+        except Exception as error:  # noqa: BLE001 - handed to the sender, whatever it is
+            await self._failed(message, error)
+        except asyncio.CancelledError:
+            await self._cancelled(message)
+        else:
+            message.succeed(result)
+        finally:
+            del self.running[message]
+            if not message.answered:  # whatever ended the turn: nobody waits for ever
+                message.fail(_cut_off())
+            message.end()
+
+    async def _failed(self, message: Message, error: Exception) -> None:
+        """Run the operation of a turn that has failed again, where its failure is treated so, or tell the sender."""
         tries = 1
         while True:
+            pause_s = self._failures.treated(message, error, tries, lasts_s=self.now_s - message.began_s)
+            if pause_s is None:
+                message.fail(error)
+                return
+            tries += 1
             try:
-                result = await message.operation()
+                if pause_s:
+                    await self._clock.sleep(pause_s)
+                message.succeed(await message.again())
+            except Exception as another:  # noqa: BLE001 - treated in its turn
+                error = another
             except asyncio.CancelledError:
                 await self._cancelled(message)
                 return
-            except Exception as error:  # noqa: BLE001 - handed to the sender, whatever it is
-                pause_s = self._treated(message, error, tries)
-                if pause_s is None:
-                    message.fail(error)
-                    return
             else:
-                if not message.future.done():
-                    message.future.set_result(result)
                 return
-            tries += 1
-            if pause_s:
-                await self._clock.sleep(pause_s)
-
-    def _treated(self, message: Message, error: Exception, tries: int) -> float | None:
-        """Return after how long the operation is run again, None where it is not; what is due besides is done."""
-        treatment = treatment_of(error)
-        repeats = treatment is not Treatment.SENDER and message.repeats is not None and message.repeats()
-        if treatment is Treatment.TRANSIENT:
-            pause_s = self._random.random() * self._retry_base_s * 2.0**tries
-            in_time = self.now_s + pause_s - message.began_s < self._retry_within_s
-            repeats = repeats and in_time and tries < MAX_TRIES
-        elif treatment is Treatment.CONFLICT:
-            pause_s, repeats = 0.0, repeats and tries == 1
-        elif treatment is Treatment.POISON:
-            pause_s, repeats = 0.0, repeats and tries < MAX_TRIES
-            if not repeats:
-                self._bury(message, error, tries)
-        else:
-            pause_s, repeats = 0.0, False
-        if treatment is Treatment.FATAL:
-            self._bury(message, error, tries)
-            self._escalate(message.what, error)
-        if not repeats:
-            return None
-        self._telemetry.turns.labels(f"{treatment.value}_again").inc()
-        return pause_s
-
-    def _bury(self, message: Message, error: Exception, tries: int) -> None:
-        said = f"{type(error).__name__}: {error}"[:300]
-        self.dead_letters.add(
-            DeadLetter(message.actor.session_id, message.what, said, tries, self._clock.time_s())
-        )  # fmt: skip
-        self._telemetry.turns.labels("dead_letter").inc()
-        self._telemetry.log.error("dead_letter", what=message.what, tries=tries, error=said)
 
     async def _cancelled(self, message: Message) -> None:
-        """Go on after a turn that was cut off for being stuck; end where the drain itself was cancelled."""
+        """Go on after a turn that was cut off for being stuck; end where the hand itself was cancelled."""
         if message.stuck < CUT_OFF:
             message.fail(_cut_off())
             raise asyncio.CancelledError
@@ -347,19 +329,10 @@ class Mailboxes:
         except MangaCacheError as error:  # nothing is known of the session all the same: the next turn reads it
             self._telemetry.count_survived("recovery_failed", error)
 
-    def expire_waiting(self, looks: int) -> None:
-        """Tell senders whose message has waited too long behind a turn that takes its time, a few looks at a time."""
-        now_s = self._clock.monotonic_s()
-        for message in self.running:
-            activity = message.actor.activity
-            if activity is not None:
-                for other in tuple(activity.mailbox):
-                    if now_s > other.deadline_s and not other.future.done():
-                        activity.mailbox.remove(other)
-                        self._expire(other)
-            looks -= 1
-            if looks <= 0:
-                return
+
+def _is_the_senders(failure: BaseException | None) -> bool:
+    """Tell whether a turn has failed at once by an error that nobody but its sender is to hear of."""
+    return isinstance(failure, Exception) and treatment_of(failure) is Treatment.SENDER
 
 
 def _cut_off() -> Closed:

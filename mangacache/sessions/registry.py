@@ -78,7 +78,7 @@ class Sessions:
             random=random,
             telemetry=telemetry,
             intake=intake,
-            after=self._after,
+            after=touches.due,
             recover=self._recover,
             escalate=self._escalate,
         )
@@ -186,9 +186,6 @@ class Sessions:
         """Run something else in the session's turn; see `Writes.exclusive`."""
         self.actor(session_id)
         return await self._writes.exclusive(session_id, operation, what=what, policy=policy)
-
-    def _after(self, actor: Actor) -> Coroutine[Any, Any, None] | None:
-        return self._touches.touch(actor) if self._touches.is_due(actor) else None
 
     async def _recover(self, actor: Actor) -> None:
         await self._writes.recover(actor)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from mangacache.store.effects import Done, Touch
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from mangacache.clock import Clock
     from mangacache.sessions.actor import Actor
     from mangacache.store import Store
@@ -43,10 +45,11 @@ class Touches:
         # Far in the future is due as well: the clock was there, and has been set back.
         return abs(self._clock.time_s() - actor.touched_at_s) >= self._every_s
 
-    async def touch_if_due(self, actor: Actor) -> None:
-        """Touch META if that is due."""
-        if self.is_due(actor):
-            await self.touch(actor)
+    def due(self, actor: Actor) -> Coroutine[Any, Any, None] | None:
+        """Return what touches META, where that is due."""
+        if actor.known is None or not self.is_due(actor):
+            return None
+        return self.touch(actor)
 
     def lacking(self, actor: Actor) -> Touch | None:
         """Return the touch by which META would catch up with what the actor knows; None where it does not lag."""

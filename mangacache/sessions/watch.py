@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from mangacache.sessions.mailbox import CUT_OFF, SLOW
+from mangacache.sessions.message import CUT_OFF, SLOW
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
     from types import FrameType
 
-    from mangacache.sessions.mailbox import Mailboxes, Message
+    from mangacache.sessions.mailbox import Mailboxes
+    from mangacache.sessions.message import Message
     from mangacache.settings import Settings
     from mangacache.telemetry import Telemetry
 
@@ -59,15 +59,15 @@ class Watch:
 
 def stack_of(message: Message) -> Sequence[str]:
     """Return where a turn stands, outermost first: `file:line in function`."""
-    task = message.task
-    if task is None:
+    if message.turn is None:
         return ()
-    return [f"{f.f_code.co_filename}:{f.f_lineno} in {f.f_code.co_name}" for f in _frames(task)][:_FRAMES]
+    frames = _frames(message.turn.coroutine)
+    return [f"{f.f_code.co_filename}:{f.f_lineno} in {f.f_code.co_name}" for f in frames][:_FRAMES]
 
 
-def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
-    """Follow what a suspended task waits for: asyncio itself shows its outermost frame only."""
-    waits: Any = task.get_coro()
+def _frames(coroutine: Coroutine[Any, Any, Any]) -> Iterator[FrameType]:
+    """Follow what a suspended coroutine waits for: asyncio itself shows its outermost frame only."""
+    waits: Any = coroutine
     while waits is not None:
         frame = getattr(waits, "cr_frame", None) or getattr(waits, "gi_frame", None) or getattr(waits, "ag_frame", None)
         if frame is not None:

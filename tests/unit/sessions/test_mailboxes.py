@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from contextvars import ContextVar
 
 import pytest
 from fleet import GUARD_S
@@ -12,12 +13,15 @@ from mangatest import SetClock
 
 from mangacache import Closed, Conflict, Corrupt, Invalid, Rejected, Settings, Transient, VersionGone
 from mangacache.sessions.actor import Actor
+from mangacache.sessions.hands import MOST_PARKED
 from mangacache.sessions.intake import Intake
 from mangacache.sessions.mailbox import Mailboxes
 from mangacache.sessions.treatment import DEAD_LETTERS_KEPT, Treatment, treatment_of
 from mangacache.sessions.watch import Watch
 from mangacache.tasks import TaskOwner
 from mangacache.telemetry import Telemetry
+
+VARIABLE = ContextVar("variable", default="nothing")
 
 
 class TurnedClock(SetClock):
@@ -115,11 +119,29 @@ async def test_messages_of_one_session_run_one_after_the_other_and_those_of_othe
     assert order == ["other", "b", "c"]
 
 
+async def at_home(runtime):
+    """Wait until there is a parked hand, as there is after a first turn."""
+    await runtime.mailboxes.run(Actor("before"), answer)
+    await soon(lambda: runtime.mailboxes._hands.parked)
+
+
 async def test_an_actor_that_is_idle_again_has_neither_mailbox_nor_task(runtime):
     assert await runtime.mailboxes.run(runtime.actor, answer) == "done"
-    await soon(lambda: not len(runtime.tasks))
-    assert runtime.actor.activity is None
+    await soon(lambda: runtime.actor.activity is None)
     assert runtime.mailboxes.running == {}
+    assert len(runtime.tasks) == len(runtime.mailboxes._hands.parked) == 1
+
+
+async def test_tasks_that_wait_for_work_are_few_and_go_home_at_the_end(runtime):
+    held = [Held() for _ in range(MOST_PARKED + 20)]
+    calls = [runtime.start(one, actor=Actor(str(number))) for number, one in enumerate(held)]
+    for one in held:
+        await one.begun.wait()
+        one.let_go.set()
+    await asyncio.gather(*calls)
+    await soon(lambda: len(runtime.tasks) == MOST_PARKED)
+    runtime.mailboxes.close()
+    await soon(lambda: not len(runtime.tasks))
 
 
 async def test_a_message_that_comes_as_the_mailbox_empties_is_run_too(runtime):
@@ -142,26 +164,109 @@ async def test_a_session_with_many_messages_gives_way_to_others(runtime):
     assert order.index("other") < 59
 
 
-async def test_what_waits_for_nothing_runs_at_once_in_an_idle_actor_and_behind_the_others_in_a_busy_one(runtime):
+async def test_an_idle_actor_begins_a_turn_at_once_and_a_busy_one_behind_the_others(runtime):
     order, held = [], Held()
-    assert await runtime.mailboxes.call(runtime.actor, lambda: order.append("idle")) is None
-    assert len(runtime.tasks) == 0
+
+    async def note(name):
+        order.append(name)
+        return name
+
+    await at_home(runtime)
+    asyncio.get_running_loop().call_soon(order.append, "another turn of the loop")
+    assert await runtime.mailboxes.run(runtime.actor, lambda: note("idle")) == "idle"
+    assert order == ["idle"]
+    assert runtime.actor.activity is None
     first = runtime.start(held)
     await held.begun.wait()
-    second = asyncio.create_task(runtime.mailboxes.call(runtime.actor, lambda: order.append("busy")))
+    second = runtime.start(lambda: note("busy"))
     await soon(lambda: len(runtime.actor.activity.mailbox) == 1)
-    assert order == ["idle"]
     held.let_go.set()
     await asyncio.gather(first, second)
-    assert order == ["idle", "busy"]
+    assert order == ["idle", "another turn of the loop", "busy"]
 
 
-async def test_calls_that_never_wait_let_others_run(runtime):
+async def test_turns_that_never_wait_let_others_run(runtime):
+    await at_home(runtime)
     others = []
     asyncio.get_running_loop().call_soon(others.append, "ran")
     for _ in range(100):
-        await runtime.mailboxes.call(runtime.actor, int)
+        await runtime.mailboxes.run(runtime.actor, answer)
     assert others == ["ran"]
+
+
+async def test_what_only_concerns_the_sender_is_told_at_once_where_the_actor_is_idle(runtime):
+    await at_home(runtime)
+    others = []
+    asyncio.get_running_loop().call_soon(others.append, "ran")
+    with pytest.raises(Invalid):
+        await runtime.mailboxes.run(runtime.actor, Failing(Invalid("i"), 1))
+    assert others == []
+    assert runtime.actor.activity is None
+    assert await runtime.mailboxes.run(runtime.actor, answer) == "done"
+
+
+@pytest.mark.parametrize("parked", [False, True])
+async def test_a_turn_is_one_task_from_its_beginning_to_its_end(runtime, parked):
+    """A timeout holds on to the task in which it began, so that must be the one that goes on: not the caller's."""
+    tasks = []
+
+    async def times_out():
+        tasks.append(asyncio.current_task())
+        try:
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            tasks.append(asyncio.current_task())
+            return "timed out"
+
+    if parked:
+        await at_home(runtime)
+    async with asyncio.timeout(GUARD_S):
+        assert await runtime.mailboxes.run(runtime.actor, times_out) == "timed out"
+    assert tasks[0] is tasks[1] is not asyncio.current_task()
+    assert asyncio.current_task().cancelling() == 0
+    assert await runtime.mailboxes.run(runtime.actor, answer) == "done"
+
+
+@pytest.mark.parametrize("parked", [False, True])
+async def test_a_turn_runs_in_its_senders_context_and_leaves_it_alone(runtime, parked):
+    seen, held = [], Held()
+
+    async def looks(name):
+        seen.append((name, VARIABLE.get()))
+        token = VARIABLE.set("the turn's own")
+        await asyncio.sleep(0)
+        seen.append((name, VARIABLE.get()))
+        VARIABLE.reset(token)
+
+    async def sends(name):
+        VARIABLE.set(name)
+        await runtime.mailboxes.run(runtime.actor, lambda: looks(name))
+        assert VARIABLE.get() == name
+
+    if parked:
+        await at_home(runtime)
+    first = runtime.start(held)
+    await held.begun.wait()
+    others = [asyncio.create_task(sends(name)) for name in ("a", "b")]
+    held.let_go.set()
+    await asyncio.gather(first, *others)
+    await sends("c")
+    assert seen == [(name, what) for name in "abc" for what in (name, "the turn's own")]
+
+
+async def test_what_a_turn_awaits_may_be_awaited_by_others_too(runtime):
+    await at_home(runtime)
+    future = asyncio.get_running_loop().create_future()
+
+    async def awaits():
+        return await future
+
+    call = asyncio.create_task(runtime.mailboxes.run(runtime.actor, awaits))
+    other = asyncio.create_task(awaits())
+    await asyncio.sleep(0)
+    future.set_result("done")
+    assert await asyncio.gather(call, other) == ["done", "done"]
 
 
 # Bounds and deadlines
@@ -516,10 +621,27 @@ async def test_what_is_closed_takes_nothing_in_and_finishes_what_waits(runtime):
     runtime.mailboxes.close()
     with pytest.raises(Closed):
         await runtime.mailboxes.run(runtime.actor, answer)
-    with pytest.raises(Closed):
-        await runtime.mailboxes.call(runtime.actor, int)
     held.let_go.set()
     assert await asyncio.gather(first, second) == ["done", "done"]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+async def test_a_turn_that_is_cut_off_as_its_task_takes_it_over_ends_in_good_order(runtime, steps):
+    """Between the first stretch, in the caller's step, and the rest, in the task's, a cancellation must find both."""
+    await at_home(runtime)
+    held = Held()
+    call = runtime.start(held)
+    await held.begun.wait()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    ending = asyncio.create_task(runtime.tasks.cancel())
+    async with asyncio.timeout(GUARD_S):
+        with pytest.raises(Closed, match="same turn_id"):
+            await call
+        await ending
+    assert held.cancelled
+    assert runtime.mailboxes.running == {}
+    assert runtime.actor.activity is None
 
 
 async def test_whoever_waits_when_the_tasks_are_cancelled_hears_so(runtime):
