@@ -9,14 +9,13 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from prometheus_client import Metric
     from structlog.typing import FilteringBoundLogger
 
 M = TypeVar("M", Counter, Histogram)
-T = TypeVar("T")
 
 _LOGGER: Final = logging.getLogger("mangacache")
 _LOGGER.addHandler(logging.NullHandler())
@@ -63,9 +62,6 @@ class Tracer(Protocol):
 
     def span(self, system: str, operation: str) -> AbstractContextManager[object]:
         """Return a context manager around one call to `dynamodb`, `dax` or `redis`."""
-
-    def carry(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> Callable[[], Coroutine[Any, Any, T]]:
-        """Return an operation that belongs to the same trace when another task runs it."""
 
 
 class Telemetry:

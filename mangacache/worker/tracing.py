@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
@@ -18,7 +18,7 @@ from mangacache.errors import Invalid
 from mangacache.worker.routing import is_health, route_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from aiohttp.typedefs import Handler, Middleware
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from mangacache import Settings
 
-T = TypeVar("T")
 
 _SYSTEMS: Final = {"dynamodb": "aws.dynamodb", "redis": "redis", "dax": "aws.dax"}
 _FAILURES: Final = 500
@@ -60,13 +59,13 @@ class Tracing:
     """
 
     def __init__(self, processor: SpanProcessor, *, share: float) -> None:
-        from opentelemetry import context, trace  # noqa: PLC0415 - an extra that need not be there
+        from opentelemetry import trace  # noqa: PLC0415 - an extra that need not be there
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
 
-        self._context, self._trace = context, trace
+        self._trace = trace
         self._propagator = TraceContextTextMapPropagator()
         self._provider: TracerProvider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(share)),
@@ -87,19 +86,6 @@ class Tracing:
         attributes = {"db.system.name": _SYSTEMS[system], "db.operation.name": operation}
         with self._begun(f"{system} {operation}", self._trace.SpanKind.CLIENT, attributes):
             yield
-
-    def carry(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> Callable[[], Coroutine[Any, Any, T]]:
-        """See `telemetry.Tracer`."""
-        asked_in = self._context.get_current()
-
-        async def run() -> T:
-            token = self._context.attach(asked_in)
-            try:
-                return await operation()
-            finally:
-                self._context.detach(token)
-
-        return run
 
     # What requests are told by
 

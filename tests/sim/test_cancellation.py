@@ -81,8 +81,10 @@ def stored(world):
 
 
 def lasting(worker):
-    """Return the names of a worker's tasks but of those that come and go by the clock."""
-    return sorted(task.get_name() for task in worker.process.tasks() if task.get_name() not in BY_THE_CLOCK)
+    """Return the names of a worker's tasks but of those that come and go by the clock, or wait for anybody's turn."""
+    parked = {hand.task for hand in worker.cache._sessions._writes._mailboxes._hands.parked}
+    tasks = worker.process.tasks()
+    return sorted(task.get_name() for task in tasks if task not in parked and task.get_name() not in BY_THE_CLOCK)
 
 
 async def prepared(world, state):
