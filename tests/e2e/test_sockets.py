@@ -63,7 +63,7 @@ async def test_every_turn_arrives_at_every_other_connection_once_and_in_order(sh
         for client in clients:
             await client.until(lambda client: has_heard(client, 72))
             check_told(client, 72)
-            assert not client.of("gap", "error")
+            assert not client.of("error")
 
 
 async def test_appends_that_do_not_wait_for_each_other_are_stored_and_answered_in_the_order_in_which_they_were_sent(
@@ -217,7 +217,7 @@ async def test_who_comes_back_is_told_what_he_missed_or_of_a_gap(shared_valkey, 
         async with opened(one, "s", seen=str(first.version)) as client:
             last = await other.cache.session("s").append(role="user", content="last")
             await client.until(lambda client: last.number in client.numbers)
-            gaps = [(said["first"], said["last"]) for said in client.of("gap")]
+            gaps = [(said["first"], said["last"]) for said in client.of("gap") if not said["waits"]]
             assert gaps == ([first_gap] if first_gap else [])
             begins = first_gap[1] + 1 if first_gap else 2
             assert client.numbers == list(range(begins, missed + 3))
