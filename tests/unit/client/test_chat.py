@@ -58,6 +58,18 @@ async def test_a_connection_that_is_lost_is_replaced_and_what_came_meanwhile_is_
     ]
 
 
+async def test_the_next_connection_is_told_up_to_where_all_was_told(workers, opened):
+    async with opened() as client, client.chat("s-1") as chat:
+        await chat.append(role="user", content="a")
+        missed = {"number": 2, "turn_id": "other", "role": "user", "content": "b", "created_at": ""}
+        workers[0].chats.turns["s-1"].append(missed)  # stored, and nobody was told of it
+        await next(worker for worker in workers if worker.url == chat.worker).cut()
+        (event,) = await told(chat, 1)
+        assert (event.number, event.turn.content) == (2, "b")
+    opens = [frame["seen"] for worker in workers for frame in worker.frames if "seen" in frame]
+    assert opens == ["1.1.0"]
+
+
 async def test_an_append_whose_acknowledgement_was_lost_is_stored_once_and_acknowledged_by_the_next_worker(
     workers, opened
 ):
