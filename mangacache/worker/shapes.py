@@ -14,6 +14,7 @@ from mangacache.model import WINDOW
 Attributes: TypeAlias = dict[str, Any]
 Id: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Token: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]+[.][0-9a-f]+[.][0-9a-f]+$", max_length=64)]
+Role: TypeAlias = Literal["assistant", "system", "tool", "user"]
 Page: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 
 
@@ -104,7 +105,7 @@ class ContextAnswer(Said, frozen=True):
 class TurnGiven(Asked, frozen=True):
     """A turn to be stored."""
 
-    role: str
+    role: Role
     content: str
     turn_id: Id | None = None
     attributes: Attributes = {}
@@ -118,7 +119,7 @@ class AppendBody(Asked, frozen=True):
         rate_limit: the limit of the customer's of which a unit is taken first.
     """
 
-    role: str | None = None
+    role: Role | None = None
     content: str | None = None
     turn_id: Id | None = None
     attributes: Attributes = {}

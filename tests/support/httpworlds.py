@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientSession, web
 from instances import Instances
+from jsonschema import Draft202012Validator
 from yarl import URL
 
 from mangacache.clock import SystemClock
-from mangacache.worker.app import build_app
+from mangacache.worker.app import api_routes, build_app
 from mangacache.worker.auth.gate import OpenGate
 from mangacache.worker.caller import Unauthenticated
+from mangacache.worker.openapi.document import document, operations
 from mangacache.worker.readiness import Readiness
 from mangacache.worker.serving import Runner
 
@@ -49,9 +53,41 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        import json
-
         return json.loads(self.body)
+
+
+class Told:
+    """What the OpenAPI document says of an answer; each that a test gets is held to it."""
+
+    def __init__(self) -> None:
+        told = operations(api_routes())
+        self._document = document(told, version="0")
+        self._paths = [(re.compile(re.sub(r"\{\w+:([^{}]+)\}", r"\1", each.path)), each) for each in told]
+        self._validators: dict[Any, Draft202012Validator] = {}
+
+    def check(self, method: str, path: str, answer: Answer) -> None:
+        for pattern, each in self._paths:
+            if each.method == method and pattern.fullmatch(path.partition("?")[0]):
+                self._check(re.sub(r":[^{}]+\}", "}", each.path), method.lower(), answer)
+                return
+
+    def _check(self, path: str, method: str, answer: Answer) -> None:
+        said = self._document["paths"][path][method]["responses"][str(answer.status)]
+        if "$ref" in said:
+            said = self._document["components"]["responses"][str(answer.status)]
+        if "content" not in said:
+            assert answer.body == b""
+            return
+        ((kind, shape),) = said["content"].items()
+        assert answer.headers["Content-Type"] == kind
+        key = (path, method, answer.status)
+        if key not in self._validators:
+            schema = {**shape["schema"], "components": self._document["components"]}
+            self._validators[key] = Draft202012Validator(schema)
+        self._validators[key].validate(answer.json)
+
+
+TOLD = Told()
 
 
 class HttpWorld:
@@ -72,7 +108,9 @@ class HttpWorld:
 
     async def __call__(self, method: str, path: str, **more: Any) -> Answer:
         async with self.http.request(method, URL(self.base + path, encoded=True), **more) as response:
-            return Answer(response.status, response.headers, await response.read())
+            answer = Answer(response.status, response.headers, await response.read())
+        TOLD.check(method, path, answer)
+        return answer
 
 
 @asynccontextmanager

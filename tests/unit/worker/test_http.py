@@ -276,7 +276,7 @@ async def test_a_customers_own_credential_opens_that_customers_sessions_and_noth
         (b'{"role": 7, "content": "x"}', 422, "/role"),
         (b'{"turns": [{"role": "user", "content": ["x"]}]}', 422, "/turns/0/content"),
         (b'{"role": "user"}', 422, "content"),
-        (b'{"role": "pirate", "content": "x"}', 422, "role"),
+        (b'{"role": "pirate", "content": "x"}', 422, "/role"),
         (b'{"role": "user", "content": "x", "after": "1.1"}', 422, "/after"),
     ],
 )

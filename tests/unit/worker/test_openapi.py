@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import threading
+from typing import get_args
 
 import pytest
 import schemathesis
@@ -23,10 +24,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from mangacache.clock import SystemClock
-from mangacache.model import Meta, Summary, Turn
+from mangacache.model import ROLES, Meta, Summary, Turn
 from mangacache.worker.app import api_routes
 from mangacache.worker.asking import OPERATION
-from mangacache.worker.shapes import MetaSaid, SummarySaid, TurnSaid
+from mangacache.worker.shapes import MetaSaid, Role, SummarySaid, TurnSaid
 
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "5"))
 """Requests for each of some thirty operations, right ones and wrong ones; the long form is 200."""
@@ -99,6 +100,10 @@ async def test_each_operation_has_an_id_of_its_own_and_every_reference_leads_som
 @pytest.mark.parametrize(("said", "kept"), [(TurnSaid, Turn), (MetaSaid, Meta), (SummarySaid, Summary)])
 def test_what_the_library_has_is_described_as_it_is_encoded(said, kept):
     assert said.__struct_fields__ == kept.__struct_fields__
+
+
+def test_a_turn_may_have_the_librarys_roles():
+    assert set(get_args(Role)) == ROLES
 
 
 def test_each_route_says_for_whom_it_is_but_for_the_document():
