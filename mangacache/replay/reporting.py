@@ -110,7 +110,7 @@ def report(
             "answered": dax["answered"],
             "not_answered": dax.total() - dax["answered"],
         },
-        "sockets": {"turns_told": observed.heard_turns, "gaps_told": observed.heard_gaps},
+        **({"sockets": {"turns_told": observed.heard_turns, "gaps_told": observed.heard_gaps}} if whole else {}),
         "degraded_messages": observed.degraded,
         "repeated_calls": observed.repeats,
         "environment": environment(engines),
