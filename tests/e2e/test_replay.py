@@ -178,7 +178,8 @@ async def test_chats_are_replayed_through_workers_that_are_there(served, chats, 
     assert said.endswith("Every turn was stored, in order, once, and read back as it was said.\n")
     report = json.loads(out.read_text())
     assert (report["messages"], report["turns_verified"], report["lost"]) == (18, 36, 0)
-    assert report["dynamodb"]["requests"]["TransactWriteItems"] == 6
+    # A session's first append is one; a worker that had read that there is none yet tries it in vain.
+    assert report["dynamodb"]["requests"]["TransactWriteItems"] >= 6
     status, said, _ = await served(*given)
     assert status == 1
     assert said.endswith("Something is wrong: see mismatches, lost and duplicates.\n")
