@@ -245,7 +245,8 @@ def _hmac_by(key: bytes, header: Any, says: Any) -> str:
 async def stage(folder: Path, **changes: Any) -> AsyncIterator[Stage]:
     """Set it up on the doubles of DynamoDB and Redis."""
     made = Stage(folder)
-    settings = made.files() | {"worker_origins": "https://shop.example", "rate_limits": "messages=1000/60"} | changes
+    more = {"worker_origins": "https://shop.example", "rate_limits": "messages=1000/60", "presence_online_s": 3600}
+    settings = made.files() | more | changes
     async with Instances.open() as instances, instances.cache(**settings) as cache:
         made.cache = cache
         await made.prepare()
