@@ -35,7 +35,7 @@ def main(arguments=None):
     if given.page:
         from faultcells.page import write_page
 
-        return write_page(given.page if isinstance(given.page, str) else str(_newest()), ROOT / "docs")
+        return write_page(given.page if isinstance(given.page, str) else str(_newest_of_all()), ROOT / "docs")
     form = FORMS["short" if given.short else given.form]
     cells = _cells(given, form)
     out = _out(given, form)
@@ -103,6 +103,10 @@ def _newest(form="full"):
     found = sorted(RESULTS.glob("faults-*.jsonl"))
     found = [path for path in found if ("-short" in path.name) == (form == "short")]
     return found[-1] if found else None
+
+
+def _newest_of_all():
+    return _newest() or _newest("short")
 
 
 def _out(given, form):

@@ -55,13 +55,16 @@ def _summary(rows):
     loads = sorted(row["environment"]["load_after"] for row in rows)
     bound = figures.bound_95(violations, operations)
     whole_run = len(rows) == whole and forms == ["full"]
-    warning = "" if whole_run else ": **it is not a whole run of the full form**"
+    cells = f"{len(rows)} of the {whole} cells of the full form"
+    if forms != ["full"]:
+        cells = f"{len(rows)} cells with the load of the {' and the '.join(forms)} form (the full form has {whole})"
+    warning = "" if whole_run else ": **this is not a whole run of the full form**"
     first, (lowest, highest) = rows[0], (loads[0], loads[-1])
     acknowledged, lost, double = (sum(row[name] for row in rows) for name in ("acknowledged", "lost", "duplicates"))
     refused = sum(sum(row["refused_durable"].values()) for row in rows)
     tried, accepted = (sum(row["fences"].get(f"stale {what}", 0) for row in rows) for what in ("tried", "accepted"))
     return f"""\
-This run: {len(rows)} of the {whole} cells of the full form{warning} (load: {", ".join(forms)}), made on {first["at"][:10]},
+This run: {cells}{warning}; made on {first["at"][:10]},
 Python {first["environment"]["python"]}, {first["environment"]["cores"]} cores that were shared with other work: the load average was {lowest:.0f} to
 {highest:.0f}. Latencies and times are those of that machine.
 
