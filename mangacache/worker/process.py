@@ -205,7 +205,12 @@ class Worker:
         Raises:
             Invalid: a port is taken, or nobody would be asked who he is on an address that others reach.
         """
-        gate = gate if gate is not None else gate_of(settings, clock=clock, on_failure=cache.telemetry.count_survived)
+        if gate is None:
+            telemetry = cache.telemetry
+            refused = partial(telemetry.log.debug, "not_let_in")
+            gate = gate_of(
+                settings, clock=clock, on_failure=telemetry.count_survived, on_refused=lambda why: refused(why=why)
+            )
         worker = cls(cache, settings, clock=clock, gate=gate, tracing=tracing)
         try:
             await worker._operator.open()

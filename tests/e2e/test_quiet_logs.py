@@ -100,6 +100,8 @@ async def test_no_log_holds_a_word_of_a_message_or_a_credential(variables, crede
         assert {200, 201, 400, 401, 403, 422} <= statuses
         assert not {status for status in statuses if status >= 500}
         await worker.leave()
+    why = {json.loads(line).get("why") for line in worker.complaints if "not_let_in" in line}
+    assert why == {"no such API key", "token: its time is over", "token: DecodeError"}
     logged = "".join(worker.complaints) + json.dumps(worker.said)
     assert len(worker.complaints) > 100, "debug has a line for each request"
     secrets = [MARK, SECRET.decode(), base64.urlsafe_b64encode(SECRET).decode().rstrip("="), *credentials.values()]
