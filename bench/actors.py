@@ -91,6 +91,7 @@ def main() -> int:
         "--xoscar-python", metavar="PATH", help="an interpreter in whose environment xoscar is installed"
     )
     parser.add_argument("--part", choices=("actors", "load"), action="append", help="only this part; repeatable")
+    parser.add_argument("--load", action="store_const", const=["load"], dest="part", help="the same as --part load")
     given = parser.parse_args()
     return report(_bench(given, Plan.of(given)), given, show=_print)
 
@@ -225,6 +226,7 @@ async def _load(given: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     return {
         "opened": opened,
         "loop_lag_ms": first["loop_lag_ms"],
+        "own_loop_lag_ms": first["own_loop_lag_ms"],
         "gc_pause_ms_max": first["gc_pause_ms_max"],
         "message_ms": first["latency_ms"],
         "capacity_per_s": capacity["per_s"],
@@ -284,13 +286,15 @@ def _print(figures: dict[str, Any]) -> None:
                     found["latency_ms"]["p99"],
                     found["refused"],
                     found["loop_lag_ms"]["p999"],
+                    found["own_loop_lag_ms"]["p999"],
+                    found["cpu_ms_per_message"],
                     found["gc_pause_ms_max"],
                     found["grown_mib"],
                 ],
             )
             for name, found in runs.items()
         ]
-        columns = ("answered/s", "p50 ms", "p99 ms", "refused", "lag p99.9", "gc ms", "MiB more")
+        columns = ("answered/s", "p50 ms", "p99 ms", "refused", "lag p99.9", "own", "cpu ms each", "gc ms", "MiB more")
         print_table("chat messages", columns, lines)
         shutdown = figures["shutdown"]
         print(
