@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from mangacache.collector import freeze
 from mangacache.errors import MangaCacheError
 from mangacache.replay.opening import opened
 from mangacache.replay.performing import Conditions, Handled, Job, Tally
@@ -178,6 +179,7 @@ async def _work() -> None:
     tasks = TaskOwner(on_failure=lambda name, error: print(f"{name}: {error!r}", file=sys.stderr))  # noqa: T201
     try:
         async with opened(msgspec.msgpack.decode(first, type=Conditions)) as performs:
+            freeze()  # as a process of one's own should, once it is warm
             while frame := await _read_frame(reader):
                 number, job = msgspec.msgpack.decode(frame, type=tuple[int, Job])
                 tasks.start(_answer(performs, number, job), name="handle a replayed message")
