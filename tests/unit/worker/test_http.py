@@ -394,7 +394,6 @@ async def test_an_answer_that_does_not_come_is_given_up_in_time_and_may_be_asked
         gate.open()
         assert (answer.status, kind(answer)) == (503, "transient")
         assert answer.headers["Retry-After"] == "1"
-        assert (await ask("GET", "/v1/trending")).status == 200
 
 
 async def test_a_write_goes_on_when_its_client_has_gone():
@@ -412,6 +411,22 @@ async def test_a_write_goes_on_when_its_client_has_gone():
         gate.open()
         again = await ask("POST", "/v1/sessions/s/turns", data=body, headers=JSON)
         assert (again.status, again.json["turns"][0]["duplicate"]) == (200, True)
+
+
+async def test_a_lock_whose_client_has_gone_before_it_was_told_of_it_is_given_back():
+    gate = Stuck()
+    async with http_world(wrap=gate.around) as ask:
+        await begun(ask)
+        gate.shut()
+        sent = HEAD.replace(b"prefetch", b"sessions/s/lock") + b'Content-Length: 16\r\n\r\n{"lease_s": 300}'
+        _, writer = await asyncio.open_connection("127.0.0.1", ask.port)
+        writer.write(sent)
+        await until(lambda: gate.waiting, "the fence is asked for")
+        writer.transport.abort()
+        await until(lambda: gone(ask), "the worker has heard that it is gone")
+        gate.open()
+        await until(lambda: not gone(ask), "its request has ended")
+        assert (await ask.cache.locks.lend("s", wait_s=60)).fence == 2
 
 
 def gone(ask):

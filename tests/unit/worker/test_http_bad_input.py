@@ -237,6 +237,7 @@ async def test_whatever_is_sent_there_is_an_answer_or_an_end_and_nothing_stays_b
         ) as world,
     ):
         assert (await world("GET", "/v1/sessions/s/context")).status == 200
+        assert (await world("POST", "/v1/customers/c/rate-limits/messages")).status == 200
         await world.http.close()
         await until(lambda: not world.runner.server.connections, "the client's connection is closed")
         tasks, opened = len(asyncio.all_tasks()), files()
