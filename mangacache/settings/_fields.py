@@ -573,7 +573,7 @@ class Fields:
     worker_socket_heartbeat_s: float = setting(
         30.0,
         "How often the client of a WebSocket gives a sign of life; after two and a half times as long it is closed.",
-        breaks="Too short: phones that sleep are cut off; too long: the dead hold sockets, and proxies close idle ones.",
+        breaks="Too short: phones that sleep are cut off; too long: the dead hold sockets, and proxies close idlers.",
         unit="seconds",
         span=(0.1, 3600),
     )
