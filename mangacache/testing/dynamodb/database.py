@@ -319,9 +319,13 @@ class MemoryDynamoDB:
             raise invalid("Transaction request cannot include multiple operations on one item")
 
     def _done_before(self, token: str, asked: str, now_s: float) -> bool:
-        for known, (done_s, _) in list(self._tokens.items()):
-            if done_s + _TOKEN_VALID_S < now_s:
-                del self._tokens[known]
+        while self._tokens:  # in the order of their transactions: a look at all of them each time is quadratic
+            oldest = next(iter(self._tokens))
+            if self._tokens[oldest][0] + _TOKEN_VALID_S >= now_s:
+                break
+            del self._tokens[oldest]
+        if token in self._tokens and self._tokens[token][0] + _TOKEN_VALID_S < now_s:  # the clock was set back between
+            del self._tokens[token]
         if token not in self._tokens:
             return False
         if self._tokens[token][1] != asked:
