@@ -16,8 +16,12 @@ from mangacache.errors import Closed, Rejected
 if TYPE_CHECKING:
     from mangacache.clock import Clock
 
-LEAST: Final = 256
+LEAST: Final = 128
 """The window never shrinks below it: so many calls are no overload, however slow the machine."""
+_BUSY: Final = 0.005
+_BUSY_MAY_TAKE: Final = 0.05
+"""Shares of the lag that is allowed: where the loop is later than the first, it has more to do than it can, and calls
+that take longer than the second wait for it, and not for a service."""
 _SHRINK: Final = 0.5
 _GROW: Final = 1 / 4
 _GROW_EACH_S: Final = 0.1
@@ -51,16 +55,29 @@ class Intake:
         """Calls that wait to be let in."""
         return len(self._waiting)
 
-    def enter(self) -> bool:
-        """Let a call in, unless the window is full."""
-        if self.inside >= self.window or self._waiting:
+    def full(self, *, goes_on: bool = False) -> bool:
+        """Tell whether a call would not be let in.
+
+        Args:
+            goes_on: it is the answer to what was let in before. An overload is met where work begins: who has asked
+                is answered, as long as the limit itself is not reached, else what was done for him is lost.
+        """
+        return self.inside >= (self.limit if goes_on else self.window) or (bool(self._waiting) and not goes_on)
+
+    def enter(self, *, goes_on: bool = False) -> bool:
+        """Let a call in, unless the window is full; see `full`."""
+        if self.full(goes_on=goes_on):
             return False
         self.inside += 1
         return True
 
-    def enter_to_read(self) -> bool:
-        """Let a read in, unless the limit is reached: readers of one session share one read, however many they are."""
-        if self.inside >= self.limit:
+    def enter_to_read(self, *, joins: bool) -> bool:
+        """Let a read in, unless the window is full.
+
+        Args:
+            joins: another read of the session is under way, and may be shared: only the limit holds.
+        """
+        if self.inside >= (self.limit if joins else self.window):
             return False
         self.inside += 1
         return True
@@ -134,10 +151,11 @@ class Intake:
         least = min(LEAST, self.limit)
         # By Little's law: as fast as calls leave now, who comes in next leaves after so long.
         takes_s = self.inside / self._rate_per_s if self._rate_per_s > 0 and self.inside > least else 0.0
-        if takes_s > lag_limit_s:
-            self.window = max(least, min(self.window, int(self._rate_per_s * lag_limit_s)))
-        elif lag_s > lag_limit_s:
+        may_take_s = lag_limit_s * (_BUSY_MAY_TAKE if lag_s > lag_limit_s * _BUSY else 1.0)
+        if lag_s > lag_limit_s:
             self.window = max(least, int(min(self.window, max(self.inside, least)) * max(_SHRINK, lag_limit_s / lag_s)))
+        elif takes_s > may_take_s:
+            self.window = max(least, min(self.window, int(self._rate_per_s * may_take_s)))
         elif self.window < self.limit:
             grown = self.window * (1 + _GROW) ** max(1.0, passed_s / _GROW_EACH_S)
             self.window = min(self.limit, max(self.window + 1, int(grown)))

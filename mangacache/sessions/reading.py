@@ -134,7 +134,8 @@ class Reads:
                 self._telemetry.tier_stale_refused.labels("memory").inc()
         if actor.known is not None and is_anothers(actor.known.meta, customer_id, self._clock.time_s()):
             consistency = Consistency.LATEST  # it may have been deleted and begun again by this customer
-        if not self._intake.enter_to_read():
+        joins = actor.activity is not None and bool(actor.activity.flights)
+        if not self._intake.enter_to_read(joins=joins):
             if not waits:
                 raise self._intake.refusal()
             wait_s = self._wait_s if deadline_s is None else deadline_s

@@ -168,12 +168,24 @@ class Sessions:
         needs_window: bool = True,
         repeats: bool = False,
         long: bool = False,
+        goes_on: bool = False,
     ) -> Any:
         """Run a decision in the session's turn; see `Writes.write`."""
         self.actor(session_id)
         return await self._writes.write(
-            session_id, begin, what=what, policy=policy, needs_window=needs_window, repeats=repeats, long=long
+            session_id,
+            begin,
+            what=what,
+            policy=policy,
+            needs_window=needs_window,
+            repeats=repeats,
+            long=long,
+            goes_on=goes_on,
         )
+
+    def refuse_early(self, policy: Policy, *, goes_on: bool) -> None:
+        """Refuse a write that would not be let in; see `Writes.refuse_early`."""
+        self._writes.refuse_early(policy, goes_on=goes_on)
 
     async def exclusive(
         self,

@@ -95,7 +95,7 @@ class Session:
                 no round trip more.
 
         Raises:
-            Rejected: the limit is used up.
+            Rejected: the limit is used up, or the process has too much to do.
             VersionGone: the token is newer than the source of truth.
             Conflict: the session is another customer's.
             Transient: DynamoDB cannot be reached, and nothing known will do.
@@ -184,6 +184,8 @@ class Session:
         self, turns: tuple[NewTurn, ...], after: Version | str | None, rate_limit: str | Limit | None
     ) -> tuple[Appended, ...]:
         self._check()
+        goes_on = bool(turns) and all(turn.role != "user" for turn in turns)
+        self._sessions.refuse_early(self._policy, goes_on=goes_on)
         token = Version.parse(after) if after is not None else None
         stamp = self._sessions.store.stamp()
         drafts = checked_batch([self._drafted(new, stamp) for new in turns])
@@ -191,7 +193,7 @@ class Session:
         if rate_limit is not None:
             await self._limits.require(self.customer_id, rate_limit)
         results = await self._sessions.write(
-            self.id, decision.steps, what="append", policy=self._policy, repeats=True
+            self.id, decision.steps, what="append", policy=self._policy, repeats=True, goes_on=goes_on
         )  # fmt: skip
         return cast("tuple[Appended, ...]", results)
 

@@ -83,6 +83,7 @@ class Writes:
         needs_window: bool = True,
         repeats: bool = False,
         long: bool = False,
+        goes_on: bool = False,
     ) -> Any:
         """Run a decision in the session's turn and return its result, once it is durable and committed (R1, R5).
 
@@ -94,11 +95,12 @@ class Writes:
             needs_window: whether the decision rests on what is known; one that does not reads what it needs itself.
             repeats: whether it may be begun again after a failure, being done once all the same.
             long: whether it may take as long as it takes.
+            goes_on: whether it is the answer to a message that was let in before; see `Intake.full`.
         """
         at_first = self._residents.actor(session_id)
         waited = at_first.draining
         queued_at = at_first.known.version if waited and at_first.known is not None else None
-        if not self._intake.enter():
+        if not self._intake.enter(goes_on=goes_on):
             known_at_first = at_first.known
             await self._let_in(policy)
             # Who waits outside is behind whatever was stored meanwhile, of which memory may know nothing any more.
@@ -140,6 +142,15 @@ class Writes:
         return await self._run(
             actor, operation, what=what, policy=policy, repeats=(lambda: not stored) if repeats else None, long=long
         )
+
+    def refuse_early(self, policy: Policy, *, goes_on: bool) -> None:
+        """Refuse a call that would not be let in before anything is made ready for it: a refusal is to cost little.
+
+        Raises:
+            Rejected: there is no room, and the call's policy is not to wait.
+        """
+        if not policy.waits and self._intake.full(goes_on=goes_on):
+            raise self._intake.refusal()
 
     async def _let_in(self, policy: Policy) -> None:
         """Wait for room in the process, where the call's policy is to wait."""

@@ -80,12 +80,44 @@ def test_a_lag_that_nobody_s_calls_have_made_refuses_nobody():
     assert [intake.enter() for _ in range(LEAST)] == [True] * LEAST
 
 
-def test_readers_are_bounded_by_the_limit_alone():
+def test_an_overload_is_met_where_work_begins():
+    """Who shares a read that is under way, and who brings the answer to what was let in, find only the limit."""
     intake = Intake(1_000, clock=TurnedClock())
     intake.inside = 900
     _lagging(intake, ticks=50)
     assert not intake.enter()
-    assert [intake.enter_to_read() for _ in range(101)] == [True] * 100 + [False]
+    assert not intake.enter_to_read(joins=False)
+    assert [intake.enter_to_read(joins=True) for _ in range(50)] == [True] * 50
+    assert [intake.enter(goes_on=True) for _ in range(51)] == [True] * 50 + [False]
+
+
+def test_a_busy_loop_lets_no_more_in_than_it_can_serve_soon_and_a_slow_service_is_no_overload():
+    def window_of(lag_s):
+        intake = Intake(10_000, clock=TurnedClock())
+        for _ in range(40):
+            for _ in range(400):  # 4,000 a second leave
+                intake.enter()
+                intake.leave()
+            intake.adjust(lag_s=0.0, lag_limit_s=1.0, passed_s=0.1)
+        intake.inside = 800  # each of them takes 0.2 s
+        intake.left += 400
+        intake.adjust(lag_s=lag_s, lag_limit_s=1.0, passed_s=0.1)
+        return intake.window
+
+    assert window_of(0.002) == 10_000
+    assert 190 <= window_of(0.01) <= 200
+
+
+async def test_in_an_overload_a_question_is_refused_before_anything_is_done_and_its_answer_is_let_in(fleet):
+    async with fleet.worker() as worker:
+        await worker.say("1")
+        worker.cache._sessions._writes._intake.window = 0
+        before = dict(worker.table.counts)
+        session = worker.cache.session("s")
+        with pytest.raises(Rejected):
+            await session.append(role="user", content="2")
+        assert dict(worker.table.counts) == before
+        assert (await session.append(role="assistant", content="an answer")).number == 2
 
 
 def test_who_is_refused_hears_when_those_before_him_will_have_left():
