@@ -47,4 +47,5 @@ class GateAdmission:
             check_append=partial(caller.require, Scope.APPEND),
             only_own=caller.customer_id is not None,
             until_s=caller.until_s,
+            stands=caller.stands,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from http import HTTPStatus
 from math import inf
@@ -48,6 +49,10 @@ class Forbidden(HttpError):
         super().__init__(HTTPStatus.FORBIDDEN, message)
 
 
+def _always() -> bool:
+    return True
+
+
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks.
 
@@ -57,6 +62,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         customer_id: the one customer whose sessions may be opened; None: anybody's.
         key_id: by which logs name the credential; never the credential.
         until_s: until when the credential is good: seconds since 1970.
+        stands: tells whether the credential is still listed, and not revoked: for those who stay, by a socket. It shows
+            nothing of the credential.
     """
 
     kind: str
@@ -64,6 +71,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     customer_id: str | None = None
     key_id: str = ""
     until_s: float = inf
+    stands: Callable[[], bool] = _always
 
     def require(self, scope: Scope) -> None:
         """Let what is asked for be done, or refuse it.

@@ -342,6 +342,22 @@ async def test_a_credential_whose_time_is_over_ends_the_socket(shared_valkey):
         assert await client.end() == 4401
 
 
+async def test_a_credential_that_is_taken_out_ends_the_socket(shared_valkey):
+    good = [True]
+
+    class Listed:
+        async def admitted(self, credential, customer_id):
+            del credential
+            return Admitted(customer_id, lambda: None, stands=lambda: good[0])
+
+    async with workers(shared_valkey, 1, admit=lambda _: Listed()) as [one], opened(one, "s") as client:
+        await one.sockets.look()
+        await client.append("hello")
+        good[0] = False
+        await one.sockets.look()
+        assert await client.end() == 4401
+
+
 async def test_a_connection_is_mapped_and_its_customer_present_and_its_end_unmaps_itself_alone(shared_valkey):
     async with workers(shared_valkey) as [one, other], opened(other, "s", customer_id="ada") as stays:
         async with opened(one, "s", customer_id="ada") as goes:

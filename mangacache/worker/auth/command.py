@@ -98,7 +98,9 @@ async def _revoke(arguments: argparse.Namespace) -> int:
     if arguments.token_id is not None:
         listed = listed.with_token(arguments.token_id, now_s=now_s, keep_s=keep_s)
     else:
-        listed = listed.with_customer(arguments.customer, now_s=now_s, keep_s=keep_s)
+        # What an issuer whose clock runs ahead has issued so far is to be held too.
+        until_s = now_s + settings.worker_token_leeway_s
+        listed = listed.with_customer(arguments.customer, now_s=until_s, keep_s=keep_s)
     _replace(path, listed.text())
     return 0
 

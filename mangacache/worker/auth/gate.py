@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from mangacache.clock import Clock
     from mangacache.settings import Settings
-    from mangacache.worker.auth.tokens import Rules, SigningKeys
+    from mangacache.worker.auth.apikeys import ApiKey
+    from mangacache.worker.auth.tokens import Claims, Rules, SigningKeys
 
 _ANYBODY: Final = Caller(kind="open", scopes=ROLES["operator"])
 _MISSING: Final = "give a credential: `Authorization: Bearer <API key or customer's token>`"
@@ -99,7 +100,9 @@ class KeyGate:
         if key is None:
             raise self._refusal("no such API key")
         until_s = inf if key.until is None else key.until.timestamp()
-        return Caller(kind="key", scopes=ROLES[key.role], key_id=key.id, until_s=until_s)
+        return Caller(
+            kind="key", scopes=ROLES[key.role], key_id=key.id, until_s=until_s, stands=lambda: self._lists(key)
+        )
 
     def _by_token(self, given: str) -> Caller:
         if self._signing is None or self._rules is None:
@@ -118,7 +121,15 @@ class KeyGate:
             customer_id=claims.customer_id,
             key_id=claims.key_id,
             until_s=claims.until_s + self._rules.leeway_s,
+            stands=lambda: self._holds_by(claims),
         )
+
+    def _lists(self, key: ApiKey) -> bool:
+        return self._keys is not None and key in self._keys.value.keys
+
+    def _holds_by(self, claims: Claims) -> bool:
+        signed = self._signing is not None and claims.key_id in self._signing.value
+        return signed and (self._revoked is None or not self._revoked.value.hold(claims))
 
     def _refusal(self, why: str) -> Unauthenticated:
         if self._on_refused is not None:

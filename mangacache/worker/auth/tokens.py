@@ -84,6 +84,10 @@ class SigningKeys:
     def __repr__(self) -> str:
         return f"<SigningKeys {', '.join(self._keys)}>"
 
+    def __contains__(self, key_id: object) -> bool:
+        """Tell whether there is a key of that `kid`."""
+        return key_id in self._keys
+
     @classmethod
     def parse(cls, text: bytes) -> SigningKeys:
         """Return the keys of a JWK set: `oct` with HS256, `OKP` (Ed25519) with EdDSA, each with `kid` and `alg`.

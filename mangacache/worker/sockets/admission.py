@@ -16,6 +16,7 @@ class Admitted(msgspec.Struct, frozen=True):
         customer_id: whose session it is, where that is known.
         only_own: only a session that is this customer's, or has yet to begin; not one of which nobody said whose it is.
         until_s: until when: seconds since 1970.
+        stands: tells whether the credential is still good besides: it may have been taken out, or revoked.
         check_append: raises where nothing may be appended.
     """
 
@@ -23,6 +24,7 @@ class Admitted(msgspec.Struct, frozen=True):
     check_append: Callable[[], None]
     only_own: bool = False
     until_s: float = inf
+    stands: Callable[[], bool] = lambda: True
 
     def may_see(self, owner: str | None, *, begun: bool) -> bool:
         """Tell whether a session may be told of.

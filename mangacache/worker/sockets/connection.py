@@ -122,6 +122,10 @@ class Connection:
         """Until when its credential is good: seconds since 1970."""
         return self._admitted.until_s if self._admitted is not None else inf
 
+    def stands(self) -> bool:
+        """Tell whether its credential is still good, but for its time."""
+        return self._admitted is None or self._admitted.stands()
+
     async def serve(self) -> None:
         """Converse until either side ends it."""
         try:

@@ -48,6 +48,8 @@ def verdict(connection: Connection, *, now_s: float, time_s: float, limits: Sett
         return Code.SILENT, "no heartbeat"
     if time_s >= connection.until_s:
         return Code.UNAUTHENTICATED, "the credential's time is over: connect again with a new one"
+    if not connection.stands():
+        return Code.UNAUTHENTICATED, "the credential is good no longer"
     return None
 
 

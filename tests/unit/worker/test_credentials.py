@@ -260,13 +260,37 @@ async def test_a_changed_file_is_read_again_within_a_second(tmp_path, clock):
         clock=clock,
     )
     headers = {"Authorization": f"Bearer {given}"}
-    assert (await gate.authenticate(headers, None)).key_id == "b1"
+    caller = await gate.authenticate(headers, None)
+    assert caller.key_id == "b1"
+    assert caller.stands()
     path.write_bytes(ApiKeys(()).with_key(new_key("other", "bot")[1]))
     os.utime(path, ns=(1, 1))
     clock.now_s += 1
     with pytest.raises(Unauthenticated):
         await gate.authenticate(headers, None)
+    assert not caller.stands(), "who stays, by a socket, stays no longer than the key"
     assert failures == []
+
+
+@pytest.mark.parametrize("how", ["revoked", "signing key taken out"])
+async def test_who_stays_by_a_token_stays_no_longer_than_it_is_good(how, tmp_path, clock):
+    def source(name, text, parse):
+        (tmp_path / name).write_bytes(text)
+        return Source(str(tmp_path / name), name, parse, clock=clock, on_failure=lambda *_: None)
+
+    signing = source("signing", _jwks(_oct("s1")), SigningKeys.parse)
+    revoked = source("revoked", Revocations().text(), Revocations.parse)
+    gate = KeyGate(None, signing=signing, revoked=revoked, rules=RULES, clock=clock)
+    token = signing.value.mint("c1", rules=RULES, lifetime_s=60, now_s=clock.time_s())
+    caller = await gate.authenticate({"Authorization": f"Bearer {token}"}, None)
+    assert caller.stands()
+    if how == "revoked":
+        listed = Revocations().with_customer("c1", now_s=clock.time_s(), keep_s=700)
+        (tmp_path / "revoked").write_bytes(listed.text())
+    else:
+        (tmp_path / "signing").write_bytes(_jwks(_oct("s2")))
+    clock.now_s += 1
+    assert not caller.stands()
 
 
 async def test_a_file_that_breaks_leaves_the_last_sound_list_and_says_so(tmp_path, clock):
