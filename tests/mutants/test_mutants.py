@@ -36,6 +36,13 @@ def test_a_mutant_whose_place_has_changed_says_so():
         MUTANTS[0].applied("")
 
 
+def test_each_mutant_names_the_tests_that_are_to_catch_it_and_nothing_else():
+    for mutant in MUTANTS:
+        for path, names in mutant.tests:
+            assert (ROOT / path).is_file(), mutant.missing
+            assert names, mutant.missing
+
+
 def test_no_two_mutants_are_the_same():
     assert len({_name(mutant) for mutant in MUTANTS}) == len(MUTANTS)
 
