@@ -62,6 +62,7 @@ class Chat:
         self._talk = Talk(seen=Version.parse(seen) if seen is not None else None)
         self._futures: dict[int, asyncio.Future[str]] = {}
         self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._catching_up: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
         self._events: list[ChatEvent] = []
         self._news = asyncio.Event()
@@ -106,16 +107,19 @@ class Chat:
         content: str,
         turn_id: str | None = None,
         attributes: Mapping[str, Attribute] | None = None,
+        after: Version | str | None = None,
         rate_limit: str | None = None,
     ) -> Appended:
         """Store one turn, durably, in order, once, by whichever connection acknowledges it."""
         turn = NewTurn(role=role, content=content, turn_id=turn_id, attributes=attributes or {})
-        (appended,) = await self.append_many([turn], rate_limit=rate_limit)
+        (appended,) = await self.append_many([turn], after=after, rate_limit=rate_limit)
         return appended
 
-    async def append_many(self, turns: Iterable[NewTurn], *, rate_limit: str | None = None) -> tuple[Appended, ...]:
-        """Store up to 32 turns: all of them or none."""
-        body = append_body(turns, after=None, rate_limit=rate_limit, random=self._caller.random)
+    async def append_many(
+        self, turns: Iterable[NewTurn], *, after: Version | str | None = None, rate_limit: str | None = None
+    ) -> tuple[Appended, ...]:
+        """Store up to 32 turns: all of them or none; see `Session.append_many` of the library."""
+        body = append_body(turns, after=after, rate_limit=rate_limit, random=self._caller.random)
         ids = frozenset(turn["turn_id"] for turn in body.get("turns", (body,)))
         text = await self._ask({"type": "append", **body}, ids)
         done = tuple(each.value() for each in read(WireAppends, text).turns)
@@ -195,7 +199,8 @@ class Chat:
             while True:
                 future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
                 self._futures[number] = future
-                await self._send({**message, "id": number})
+                self._talk.resume(number)
+                await self._send(number)
                 try:
                     async with clock.timeout(deadline_s - clock.monotonic_s()):
                         return await future
@@ -211,16 +216,34 @@ class Chat:
                     wait_s = getattr(error, "retry_after_s", 0.0) + patience.wait_s(failures, self._caller.random)
                     if clock.monotonic_s() + wait_s >= deadline_s:
                         raise
+                    self._talk.rest(number)
                     await clock.sleep(wait_s)
         finally:
             self._futures.pop(number, None)
             self._tell(self._talk.withdraw(number))
 
-    async def _send(self, message: dict[str, Any]) -> None:
-        socket = self._socket
-        if socket is not None:
+    async def _send(self, number: int) -> None:
+        if self._socket is not None:
             with suppress(ConnectionError, RuntimeError, aiohttp.ClientError):  # the next connection sends it again
-                await socket.send_str(msgspec.json.encode(message).decode())
+                await self._say(self._socket, number)
+
+    async def _say(self, socket: aiohttp.ClientWebSocketResponse, number: int) -> None:
+        message = self._talk.said(number)
+        if message is not None:
+            await socket.send_str(msgspec.json.encode(message).decode())
+
+    async def _catch_up(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Send what is not answered in the order in which it was said, and from then on what is new at once.
+
+        Beside the listening: a worker reads nothing more from those who do not read its answers.
+        """
+        sent: set[int] = set()
+        with suppress(ConnectionError, RuntimeError, aiohttp.ClientError):  # the next connection sends it again
+            while left := [number for number in self._talk.unanswered() if number not in sent]:
+                for number in left:
+                    sent.add(number)
+                    await self._say(socket, number)
+            self._socket = socket
 
     def _check(self) -> None:
         if self._ended is not None:
@@ -286,7 +309,6 @@ class Chat:
             await self._talking(socket, url, ready)
             return True
         finally:
-            self._socket = None
             await socket.close()
 
     async def _open(self, socket: aiohttp.ClientWebSocketResponse, url: str, attempts: Attempts) -> Frame | None:
@@ -319,17 +341,26 @@ class Chat:
         self._talk.ready(Version.parse(ready.version or ""))
         self.connection_id, self.worker = ready.connection_id, url
         self.connections += 1
-        self._socket = socket
         self._heard_at_s = clock.monotonic_s()
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(None)
         beating = self._tasks.start(self._beat(socket, ready.heartbeat_s), name="say that a chat lives")
+        if self._talk.unanswered():
+            self._catching_up = self._tasks.start(self._catch_up(socket), name="send again what has no answer")
+        else:
+            self._socket = socket
         try:
-            for number, message in self._talk.unanswered():
-                await socket.send_str(msgspec.json.encode({**message, "id": number}).decode())
             await self._listen(socket, url)
         finally:
             beating.cancel()
+            self._talk_to_nobody()
+
+    def _talk_to_nobody(self) -> None:
+        """Have what is said wait for the next connection."""
+        self._socket = None
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            self._catching_up = None
 
     async def _listen(self, socket: aiohttp.ClientWebSocketResponse, url: str) -> None:
         clock = self._caller.clock
@@ -349,7 +380,7 @@ class Chat:
             frame = read(Frame, message.data)
             if frame.type == "draining":
                 # What is under way is still answered here; what is new waits for the next worker.
-                self._socket = None
+                self._talk_to_nobody()
                 self._caller.workers.lost(url, self._heard_at_s, after_s=max(_AWAY_S, frame.reconnect_after_s))
                 leave_at_s = self._heard_at_s + frame.reconnect_after_s
             else:

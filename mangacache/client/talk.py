@@ -79,12 +79,19 @@ class Asked(msgspec.Struct):
     """A message that is not answered yet.
 
     Attributes:
-        message: as it is sent, without its id.
+        message: as it is sent first, without its id.
+        again: as it is sent from then on: an append says what was known before, so that it is found among the turns
+            however many were stored meanwhile.
         turn_ids: of an append's turns; none of another message.
+        tried: it has been sent.
+        rests: it was refused for now, and is not to be sent before its time.
     """
 
     message: dict[str, Any]
+    again: dict[str, Any]
     turn_ids: frozenset[str]
+    tried: bool = False
+    rests: bool = False
 
 
 class Talk:
@@ -113,7 +120,8 @@ class Talk:
     def ask(self, message: dict[str, Any], turn_ids: frozenset[str] = frozenset()) -> int:
         """Note a message to be sent, until it is answered or withdrawn; returns its id."""
         self._next_id += 1
-        self._asked[self._next_id] = Asked(message, turn_ids)
+        again = {"after": str(self._told), **message} if turn_ids and self._told is not None else message
+        self._asked[self._next_id] = Asked(message, again, turn_ids)
         for turn_id in turn_ids:
             self._own_ids[turn_id] = None
         while len(self._own_ids) > _MOST_OWN:
@@ -125,9 +133,28 @@ class Talk:
         self._asked.pop(number, None)
         return self._released()
 
-    def unanswered(self) -> list[tuple[int, dict[str, Any]]]:
-        """Return what a new connection has to be sent, in the order in which it was said."""
-        return [(number, asked.message) for number, asked in self._asked.items()]
+    def rest(self, number: int) -> None:
+        """Let a message that was refused for now wait: no connection is sent it before `resume`."""
+        if (asked := self._asked.get(number)) is not None:
+            asked.rests = True
+
+    def resume(self, number: int) -> None:
+        """Have a message that waited sent again."""
+        if (asked := self._asked.get(number)) is not None:
+            asked.rests = False
+
+    def unanswered(self) -> list[int]:
+        """Return which messages a new connection has to be sent, in the order in which they were said."""
+        return [number for number, asked in self._asked.items() if not asked.rests]
+
+    def said(self, number: int) -> dict[str, Any] | None:
+        """Return a message as it is to be sent now; None where it is answered, or waits."""
+        asked = self._asked.get(number)
+        if asked is None or asked.rests:
+            return None
+        message = asked.again if asked.tried else asked.message
+        asked.tried = True
+        return {**message, "id": number}
 
     # What is heard
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
+import aiohttp
 import pytest
 from aiohttp import web
 from scripted_worker import problem
@@ -86,6 +88,95 @@ async def test_an_append_whose_acknowledgement_was_lost_is_stored_once_and_ackno
         assert (first.number, first.duplicate, second.number) == (1, True, 2)
         assert chat._events == []
     assert [turn["content"] for turn in workers[0].chats.turns["s-1"]] == ["a", "b"]
+
+
+async def ignore(*_):
+    return True
+
+
+async def test_what_is_said_while_a_connection_catches_up_is_sent_after_it(workers, opened, monkeypatch):
+    """A peer that reads slowly holds up what is sent again; what is new does not overtake it."""
+    send, room = aiohttp.ClientWebSocketResponse.send_str, asyncio.Event()
+    room.set()
+
+    async def send_slowly(socket, text):
+        await send(socket, text)
+        if json.loads(text)["type"] == "append":
+            await room.wait()
+
+    monkeypatch.setattr(aiohttp.ClientWebSocketResponse, "send_str", send_slowly)
+    for worker in workers:
+        worker.on_frame = [ignore] * 2
+
+    def sent():
+        return [frame["content"] for worker in workers for frame in worker.frames if frame["type"] == "append"]
+
+    async with opened() as client, client.chat("s-1") as chat:
+        worker = next(worker for worker in workers if worker.url == chat.worker)
+        appends = [asyncio.create_task(chat.append(role="user", content=content)) for content in "ab"]
+        await until(lambda: len(sent()) == 2)
+        room.clear()
+        for each in workers:
+            each.frames.clear()
+            each.on_frame = []
+        await worker.cut()
+        await until(lambda: sent() == ["a"])
+        appends.append(asyncio.create_task(chat.append(role="user", content="c")))
+        await until(lambda: len(chat._talk.unanswered()) >= 2)
+        room.set()
+        assert [(await append).number for append in appends] == [1, 2, 3]
+        assert sent() == ["a", "b", "c"]
+
+
+async def test_what_is_sent_again_says_what_was_known_before_its_first_try(workers, opened):
+    """So that it is found however many turns were stored meanwhile; a first try need not, and costs no read."""
+    async with opened() as client, client.chat("s-1") as chat:
+        await chat.append(role="user", content="a")
+        worker = next(worker for worker in workers if worker.url == chat.worker)
+        worker.on_frame = [ignore]
+        second = asyncio.create_task(chat.append(role="user", content="b"))
+        await until(lambda: not worker.on_frame)
+        await worker.cut()
+        await second
+        await chat.append(role="user", content="c", after="1.1.0")
+    appends = [frame for worker in workers for frame in worker.frames if frame["type"] == "append"]
+    said = sorted((frame["content"], frame.get("after")) for frame in appends if frame["content"] != "b")
+    assert said == [("a", None), ("c", "1.1.0")]
+    assert sorted(frame.get("after", "") for frame in appends if frame["content"] == "b") == ["", "1.1.0"]
+
+
+async def test_what_has_to_wait_is_not_sent_before_its_time_by_the_next_connection(workers, opened, clock, monkeypatch):
+    async def refuse(_, socket, frame, __):
+        details = {"type": "transient", "status": 503, "detail": "DynamoDB is away", "retry_after_s": 17}
+        await socket.send_json({"type": "error", "id": frame["id"], "problem": details})
+        return True
+
+    time, waits, sleep = asyncio.Event(), asyncio.Event(), clock.sleep
+
+    async def wait(seconds):
+        if 17 <= seconds < 18:
+            waits.set()
+            await time.wait()
+        else:
+            await sleep(seconds)
+
+    monkeypatch.setattr(clock, "sleep", wait)
+
+    def sent():
+        return [frame["content"] for worker in workers for frame in worker.frames if frame["type"] == "append"]
+
+    async with opened() as client, client.chat("s-1") as chat:
+        worker = next(worker for worker in workers if worker.url == chat.worker)
+        worker.on_frame = [refuse]
+        append = asyncio.create_task(chat.append(role="user", content="a"))
+        await waits.wait()
+        await worker.cut()
+        await reconnected(chat, 2)
+        assert (await chat.append(role="user", content="b")).number == 1
+        assert sent() == ["a", "b"]
+        time.set()
+        done = await append
+        assert (done.number, done.duplicate) == (2, False)
 
 
 async def test_a_worker_that_leaves_is_obeyed(workers, opened):
