@@ -108,6 +108,11 @@ class Workers:
                 waits_s = after_s if after_s is not None else self._patience.wait_s(worker.failures, self._random)
                 worker.away_until_s = max(worker.away_until_s, now_s + waits_s)
 
+    def leaves(self, url: str, now_s: float, *, after_s: float) -> None:
+        """Note that a worker leaves: the others are asked. Where there is but one, it stands for many, who stay."""
+        if len(self) > 1:
+            self.lost(url, now_s, after_s=after_s)
+
 
 class Attempts:
     """The attempts of one call.
@@ -138,16 +143,18 @@ class Attempts:
         self.count = 0
 
     def next(self, now_s: float) -> tuple[str, float]:
-        """Return the worker to ask next, and after how many seconds.
+        """Return the worker to ask next, and after how many seconds; one attempt is made in any case.
 
         Raises:
             MangaCacheError: what the last attempt met, where the next one would begin after the deadline.
         """
         url, wait_s = self._workers.choose(self._key, now_s)
         wait_s = max(wait_s, self._not_before_s - now_s, 0.0)
-        if self._error is not None and now_s + wait_s >= self._deadline_s:
+        if now_s + wait_s < self._deadline_s:
+            return url, wait_s
+        if self._error is not None:
             raise self._error
-        return url, wait_s
+        return url, 0.0
 
     def left_s(self, now_s: float) -> float:
         """Return how long the next attempt may take."""
@@ -167,17 +174,23 @@ class Attempts:
         if sent and not self._repeatable:
             raise self._error
 
+    def turned_away(self, url: str, error: MangaCacheError, now_s: float, *, retry_after_s: float | None) -> None:
+        """Take in that a worker takes nobody in now: it leaves, or is full. Another one may have room."""
+        self.count += 1
+        self._error = error
+        self._workers.lost(url, now_s, after_s=retry_after_s)
+
     def refused(self, url: str, error: MangaCacheError, now_s: float, *, retry_after_s: float | None) -> None:
         """Take in an error that a worker answered with: it is tried again where that may help.
 
         Raises:
             MangaCacheError: `error`, where it would not.
         """
+        if isinstance(error, Closed):
+            self.turned_away(url, error, now_s, retry_after_s=retry_after_s)
+            return
         self.count += 1
         self._error = error
-        if isinstance(error, Closed):
-            self._workers.lost(url, now_s, after_s=retry_after_s)
-            return
         self._workers.answered(url)
         if isinstance(error, Transient) and self._repeatable:
             self.unsure = True

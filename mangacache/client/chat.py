@@ -34,6 +34,7 @@ _SHORTEST_BEAT_S: Final = 0.05
 _CLOSE_WITHIN_S: Final = 1.0
 _AWAY_S: Final = 5.0
 _LEAVING: Final = 1012
+_NOT_TAKEN_IN: Final = frozenset({429, 503})
 
 
 class Chat:
@@ -69,6 +70,8 @@ class Chat:
         self._ended: BaseException | None = None
         self._tasks = TaskOwner(on_failure=lambda _, error: self._end(error))
         self._heard_at_s = 0.0
+        self._return_at_s = 0.0
+        self._wanted = asyncio.Event()
         self.connection_id = ""
         self.worker = ""
         self.connections = 0
@@ -223,7 +226,9 @@ class Chat:
             self._tell(self._talk.withdraw(number))
 
     async def _send(self, number: int) -> None:
-        if self._socket is not None:
+        if self._socket is None:
+            self._wanted.set()
+        else:
             with suppress(ConnectionError, RuntimeError, aiohttp.ClientError):  # the next connection sends it again
                 await self._say(self._socket, number)
 
@@ -273,7 +278,18 @@ class Chat:
                 attempts.lost(url, clock.monotonic_s(), sent=True, why=f"{type(error).__name__}: {error}")
                 continue
             if stood:
+                await self._pause()
                 attempts = self._attempts()
+
+    async def _pause(self) -> None:
+        """Come back when the worker that left has asked for it, as not all should do at once; or with something to say."""
+        clock = self._caller.clock
+        left_s = self._return_at_s - clock.monotonic_s()
+        if left_s > 0 and not self._talk.unanswered():
+            self._wanted.clear()
+            with suppress(TimeoutError):
+                async with clock.timeout(left_s):
+                    await self._wanted.wait()
 
     def _attempts(self) -> Attempts:
         caller = self._caller
@@ -299,7 +315,11 @@ class Chat:
                 )
         except aiohttp.WSServerHandshakeError as error:
             after = error.headers.get("Retry-After") if error.headers is not None else None
-            self._refused(url, attempts, read_problem(error.status, b"", retry_after=after))
+            problem = read_problem(error.status, b"", retry_after=after)
+            if error.status in _NOT_TAKEN_IN:  # said of this worker alone: it leaves, or has all the sockets it may
+                attempts.turned_away(url, error_of(problem), clock.monotonic_s(), retry_after_s=problem.retry_after_s)
+            else:
+                self._refused(url, attempts, problem)
             return False
         try:
             async with clock.timeout(attempts.left_s(clock.monotonic_s())):
@@ -373,16 +393,19 @@ class Chat:
             except TimeoutError:
                 return
             if message.type is not aiohttp.WSMsgType.TEXT:
-                away_s = _AWAY_S if socket.close_code == _LEAVING else None
-                self._caller.workers.lost(url, clock.monotonic_s(), after_s=away_s)
+                if socket.close_code == _LEAVING:
+                    self._caller.workers.leaves(url, clock.monotonic_s(), after_s=_AWAY_S)
+                else:
+                    self._caller.workers.lost(url, clock.monotonic_s())
                 return
             self._heard_at_s = clock.monotonic_s()
             frame = read(Frame, message.data)
             if frame.type == "draining":
                 # What is under way is still answered here; what is new waits for the next worker.
                 self._talk_to_nobody()
-                self._caller.workers.lost(url, self._heard_at_s, after_s=max(_AWAY_S, frame.reconnect_after_s))
-                leave_at_s = self._heard_at_s + frame.reconnect_after_s
+                away_s = max(_AWAY_S, frame.reconnect_after_s)
+                self._caller.workers.leaves(url, self._heard_at_s, after_s=away_s)
+                leave_at_s = self._return_at_s = self._heard_at_s + frame.reconnect_after_s
             else:
                 self._take(frame, message.data)
 

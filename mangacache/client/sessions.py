@@ -93,7 +93,7 @@ class WorkerSession:
         """Store up to 32 turns: all of them or none; see `Session.append_many` of the library."""
         body = append_body(turns, after=after, rate_limit=rate_limit, random=self._caller.random)
         # Found in the worker's window as a rule; a retry may come when it has moved on.
-        again = body | {"after": str(self.version)} if after is None and self.version is not None else None
+        again = body | {"after": str(self.version or Version())} if after is None else None
         answer = await self._call("POST", "/turns", body=body, again=again)
         done = tuple(each.value() for each in read(WireAppends, answer.body).turns)
         for appended in done:

@@ -263,6 +263,39 @@ async def test_a_worker_that_is_not_ready_is_passed_over(workers, opened):
         await chat.append(role="user", content="a")
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_worker_that_takes_no_socket_in_is_passed_over_at_once(workers, opened, clock, status):
+    async with opened() as client:
+        async with client.chat("s-1") as chat:
+            first = next(worker for worker in workers if worker.url == chat.worker)
+        first.opening = [web.Response(status=status, headers={"Retry-After": "60"})] * 2
+        async with client.chat("s-1") as chat:
+            assert chat.worker != first.url
+    assert clock.slept == []
+    assert len(first.opening) == 1
+
+
+async def test_who_has_nothing_to_say_comes_back_when_the_worker_that_left_has_asked_for_it(workers, opened):
+    async with opened() as client, client.chat("s-1") as chat:
+        left = next(worker for worker in workers if worker.url == chat.worker)
+        await left.leave(reconnect_after_s=3600)
+        await until(lambda: not left._open)
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+        assert chat.connections == 1
+        await chat.append(role="user", content="a")
+        assert (chat.connections, chat.worker != left.url) == (2, True)
+
+
+async def test_a_load_balancer_is_asked_at_once_when_a_worker_behind_it_leaves(workers, opened, clock):
+    async with opened(urls=[workers[0].url]) as client, client.chat("s-1") as chat:
+        await workers[0].leave(reconnect_after_s=3600)
+        await until(lambda: not workers[0]._open)
+        await client.session("s-1").append(role="user", content="a")
+        await chat.append(role="user", content="b")
+    assert clock.slept == []
+
+
 async def test_where_no_worker_answers_entering_says_so(opened, clock):
     async with opened(urls=["http://127.0.0.1:9"], patience=Patience(deadline_s=9)) as client:
         with pytest.raises(Transient, match="no answer"):

@@ -8,7 +8,18 @@ import pytest
 from aiohttp import web
 from scripted_worker import problem
 
-from mangacache import Conflict, Consistency, Corrupt, Invalid, NewTurn, NotFound, Rejected, Transient, VersionGone
+from mangacache import (
+    Closed,
+    Conflict,
+    Consistency,
+    Corrupt,
+    Invalid,
+    NewTurn,
+    NotFound,
+    Rejected,
+    Transient,
+    VersionGone,
+)
 from mangacache.client import Patience, Refused
 
 
@@ -156,6 +167,27 @@ async def test_a_retry_says_what_was_seen_before_the_first_try(workers, opened):
         await session.append(role="user", content="b")
     bodies = [body for worker in workers for *_, body in worker.heard if body["content"] == "b"]
     assert sorted(body.get("after", "") for body in bodies) == ["", "1.1.1", "1.1.1"]
+
+
+async def test_a_retry_by_who_has_seen_nothing_says_so(workers, opened):
+    for worker in workers:
+        worker.script = ["drop after"]
+    async with opened() as client:
+        await client.session("s-1").append(role="user", content="a")
+    bodies = [body for worker in workers for *_, body in worker.heard]
+    assert sorted(body.get("after", "") for body in bodies) == ["", "0.0.0", "0.0.0"]
+
+
+async def test_one_attempt_is_made_even_where_a_worker_has_asked_to_be_let_be_for_longer_than_a_call_may_take(
+    workers, opened, clock
+):
+    workers[0].script = [problem(503, "closed", retry_after_s=3600)]
+    async with opened(urls=[workers[0].url]) as client:
+        with pytest.raises(Closed):
+            await client.session("s-1").append(role="user", content="a")
+        await client.session("s-1").append(role="user", content="b")
+    assert turns_of(workers) == ["b"]
+    assert clock.slept == []
 
 
 async def test_a_rate_limit_is_not_taken_twice_for_an_answer_that_was_lost(workers, opened):
