@@ -282,7 +282,7 @@ class Chat:
                 attempts = self._attempts()
 
     async def _pause(self) -> None:
-        """Come back when the worker that left has asked for it, as not all should do at once; or with something to say."""
+        """Come back when the worker that left has asked for it: the others do at theirs. Or with something to say."""
         clock = self._caller.clock
         left_s = self._return_at_s - clock.monotonic_s()
         if left_s > 0 and not self._talk.unanswered():

@@ -27,6 +27,7 @@ from sockets import (
 from mangacache import NewTurn
 from mangacache.testing import Proxy
 from mangacache.worker.sockets.admission import Admitted
+from mangacache.worker.sockets.closing import Code
 
 A_HEARTBEAT_S = 30.0
 
@@ -92,6 +93,23 @@ async def test_several_turns_at_once_and_a_repeated_one(shared_valkey):
         check_told(other, 2)
 
 
+@pytest.mark.parametrize("has_redis", [True, False])
+async def test_a_batch_of_which_the_last_was_stored_before_is_told_and_acknowledged_by_its_newest(
+    shared_valkey, has_redis
+):
+    async with (
+        workers(shared_valkey if has_redis else None, 1) as [one],
+        opened(one, "s") as client,
+        opened(one, "s") as other,
+    ):
+        await client.append("a", turn_id="first")
+        turns = [{"role": "user", "content": "b"}, {"role": "user", "content": "a", "turn_id": "first"}]
+        answer = await client.ask({"type": "append", "turns": turns})
+        assert [turn["number"] for turn in answer["turns"]] == [2, 1]
+        assert answer["version"] == answer["turns"][0]["version"]
+        await other.until(lambda client: has_heard(client, 2))
+
+
 async def test_changes_closing_and_deleting_are_told_at_every_worker(shared_valkey):
     async with workers(shared_valkey) as both, opened(both[0], "s") as one, opened(both[1], "s") as other:
         await one.append("hello")
@@ -139,6 +157,24 @@ async def test_a_rate_limit_is_asked_where_a_message_names_it(shared_valkey):
         kinds = [(await client.append("x", rate_limit="messages"))["type"] for _ in range(3)]
         assert kinds == ["appended", "appended", "error"]
         assert client.of("error")[0]["problem"]["retry_after_s"] > 0
+
+
+async def test_a_socket_that_was_mapped_and_not_opened_any_more_leaves_no_mapping(shared_valkey):
+    """The worker began to leave in between."""
+    async with workers(shared_valkey, 1) as [one], connected(one.url) as client:
+        upkeep = one.sockets._means.upkeep
+        bind = upkeep.bind
+
+        async def leave_meanwhile(bound, now_s):
+            await bind(bound, now_s)
+            assert await one.cache.connections.of_session("s")
+            bound.end(Code.LEAVING, "this worker is leaving")
+
+        upkeep.bind = leave_meanwhile
+        await client.say({"type": "open", "session_id": "s"})
+        assert await client.end() == Code.LEAVING
+        await eventually(lambda: not len(one.sockets))
+        assert not await one.cache.connections.of_session("s")
 
 
 # Gaps

@@ -24,6 +24,11 @@ def ready(connection_id: str, session_id: str, version: Version, *, heartbeat_s:
     }
 
 
+def newest(results: Sequence[Appended]) -> Version:
+    """Return the version from which on a reader sees all turns of an append: one stored before has its own."""
+    return max((result.version for result in results), key=lambda each: (each.incarnation, each.number))
+
+
 def appended(message_id: Id, turn_ids: Sequence[str], results: Sequence[Appended]) -> dict[str, Any]:
     """Return the acknowledgement of an `append`: its turns are durable."""
     turns = [
@@ -36,7 +41,7 @@ def appended(message_id: Id, turn_ids: Sequence[str], results: Sequence[Appended
         }
         for turn_id, result in zip(turn_ids, results, strict=True)
     ]
-    return {"type": "appended", "id": message_id, "turns": turns, "version": turns[-1]["version"]}
+    return {"type": "appended", "id": message_id, "turns": turns, "version": str(newest(results))}
 
 
 def draining(reconnect_after_s: float) -> dict[str, Any]:

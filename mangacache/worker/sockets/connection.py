@@ -20,7 +20,7 @@ from mangacache.errors import Closed, Conflict, MangaCacheError, VersionGone
 from mangacache.model import WINDOW, Consistency, Version, checked_id
 from mangacache.worker.asking import NOT_YOURS
 from mangacache.worker.caller import Forbidden
-from mangacache.worker.sockets.answers import appended, context_answer, error_answer, ready
+from mangacache.worker.sockets.answers import appended, context_answer, error_answer, newest, ready
 from mangacache.worker.sockets.closing import Code, code_of, shortened
 from mangacache.worker.sockets.conversation import Conversation, Do, Refuse, Say
 from mangacache.worker.sockets.frames import frame, pong_frame
@@ -136,6 +136,7 @@ class Connection:
             if self._room is not None and self._member is not None:
                 self._room.leave(self._member)
                 self._means.rooms.tidy(self.session_id)
+            if self.session_id:  # it may have been mapped, and not opened any more
                 await self._means.upkeep.unbind(self)
             if self._closing is not None:
                 await asyncio.wait((self._closing,))
@@ -290,9 +291,10 @@ class Connection:
             member.failed(turn_ids)
             raise
         numbers = [result.number for result in results]
-        member.acknowledged(dict(zip(turn_ids, numbers, strict=True)))
+        version = newest(results)
+        member.acknowledged(dict(zip(turn_ids, numbers, strict=True)), version.incarnation)
         self.wire.send(frame(appended(message.id, turn_ids, results)))
-        room.appended(member, results[-1].version, numbers)
+        room.appended(member, version, numbers)
 
     async def _context(self, message: ContextAsked, session: Session) -> None:
         context = await session.context(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mangacache.worker.sockets.news import hole_before, is_news, news
-from mangacache.worker.sockets.own import Own
+from mangacache.worker.sockets.own import Own, place
 from mangacache.worker.sockets.telling import SLOW, caught_up_frame, gap_frame
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ class Member:
                 self.gap(SLOW)
                 return
             self.seen = told.seen
-        self.own.forget(self.seen.number)
+        self.own.forget(place(self.seen))
 
     def _tell(self, told: Told, telling: Telling) -> bool:
         if told.anew:
-            self.own.forget_all()
+            self.own.forget(place(told.seen))
         frame = telling.frame(told, content=self._content)
         if told.turn is not None and not self._own_turns and self.own.passes(told.turn.turn_id, frame):
             return True
@@ -120,9 +120,10 @@ class Member:
             self.waits = False
             self._wire.send(caught_up_frame(self.seen))
 
-    def acknowledged(self, numbers: dict[str, int]) -> None:
-        """Note the numbers of turns that it appended."""
-        self.own.stored(numbers, seen=self.seen.number)
+    def acknowledged(self, numbers: dict[str, int], incarnation: int) -> None:
+        """Note the numbers of turns that it appended, in which life of the session."""
+        places = {turn_id: (incarnation, number) for turn_id, number in numbers.items()}
+        self.own.stored(places, seen=place(self.seen))
 
     def failed(self, turn_ids: Iterable[str]) -> None:
         """Be told of turns of its own that were stored although it was told of a failure."""

@@ -7,10 +7,20 @@ it was stored, it is told late.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from mangacache.model import Version
+
+Place: TypeAlias = "tuple[int, int]"
+"""Where a turn stands: the incarnation, and its number in it."""
+
+
+def place(version: Version) -> Place:
+    """Return where a version's newest turn stands."""
+    return version.incarnation, version.number
 
 
 class Own:
@@ -20,7 +30,7 @@ class Own:
 
     def __init__(self) -> None:
         self._under_way: dict[str, bytes | None] = {}
-        self._acknowledged: dict[str, int] = {}
+        self._acknowledged: dict[str, Place] = {}
 
     def __len__(self) -> int:
         return len(self._under_way) + len(self._acknowledged)
@@ -37,28 +47,28 @@ class Own:
             return True
         return self._acknowledged.pop(turn_id, None) is not None
 
-    def stored(self, numbers: dict[str, int], *, seen: int) -> None:
+    def stored(self, places: dict[str, Place], *, seen: Place) -> None:
         """Note turns that are acknowledged.
 
         Args:
-            numbers: of each turn.
-            seen: up to which number the connection has been told of the session.
+            places: of each turn.
+            seen: up to where the connection has been told of the session.
         """
-        for turn_id, number in numbers.items():
+        for turn_id, at in places.items():
             self._under_way.pop(turn_id, None)
-            if number > seen:
-                self._acknowledged[turn_id] = number
+            if at > seen:
+                self._acknowledged[turn_id] = at
 
     def failed(self, turn_ids: Iterable[str]) -> list[bytes]:
         """Note turns whose writer is told of a failure; return the frames of those that were stored all the same."""
         frames = [self._under_way.pop(turn_id, None) for turn_id in turn_ids]
         return [frame for frame in frames if frame is not None]
 
-    def forget(self, upto: int) -> None:
-        """Forget acknowledged turns up to a number: they have been passed, or lie in what could not be told."""
+    def forget(self, upto: Place) -> None:
+        """Forget acknowledged turns up to a place: they have been passed, or lie in what could not be told."""
         if self._acknowledged:
             self._acknowledged = {turn_id: at for turn_id, at in self._acknowledged.items() if at > upto}
 
     def forget_all(self) -> None:
-        """Forget what was acknowledged in a life of the session that is over."""
+        """Forget what was acknowledged: it is not there any more."""
         self._acknowledged = {}

@@ -15,6 +15,7 @@ from mangacache.model import WINDOW, Consistency, Version
 from mangacache.store import keys
 from mangacache.tasks import TaskOwner
 from mangacache.worker.sockets.news import MOST_FILLED
+from mangacache.worker.sockets.own import place
 from mangacache.worker.sockets.telling import Telling
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Room:
         if self.deaf is not None:
             member.gap(self.deaf)
         target = self._target.join(self._told).join(read.version)
-        if member.behind(read) or not member.seen.covers(target):
+        if self._latest or member.behind(read) or not member.seen.covers(target):
             self._target = target
             self._tell_soon()
 
@@ -127,7 +128,7 @@ class Room:
         in_a_row = numbers[-1] == version.number == before.number + len(numbers)
         if in_a_row and member.seen == before and not (self._telling or member.lagging or len(self.members) > 1):
             member.seen = self._told = version  # nobody else is there, and nothing came between
-            member.own.forget(version.number)
+            member.own.forget(place(version))
             return
         self._reached(version)
 
@@ -155,8 +156,8 @@ class Room:
     def _heard(self, event: Event) -> None:
         match event.kind:
             case "subscribed":
-                self.deaf = None
-                if self.members:
+                was_deaf, self.deaf = self.deaf is not None, None
+                if self.members or (was_deaf and self._entering):  # who is being let in may have read before this
                     self._latest = True
                     self._tell_soon()
             case "gap" if event.lost:
@@ -209,9 +210,13 @@ class Room:
             member.gap(why)
 
     async def _tell_once(self) -> None:
-        self._due, latest = False, self._latest
-        context = await self._read(latest=latest)
-        self._latest = self._latest and not latest
+        latest = self._latest
+        self._due = self._latest = False  # what is heard from here on asks for another read
+        try:
+            context = await self._read(latest=latest)
+        except BaseException:
+            self._latest = self._latest or latest
+            raise
         telling = Telling(context)
         for member in tuple(self.members):
             if member.behind(context):
@@ -219,9 +224,10 @@ class Room:
                 older: Sequence[Turn] = () if hole is None else await self._older(hole, context)
                 member.take(context, telling, older)
         self._told = context.version
-        if self.deaf is None:
+        if self.deaf is None and not self._latest:
             for member in self.members:
-                member.caught_up()
+                if member.seen.covers(context.version):
+                    member.caught_up()
 
     async def _read(self, *, latest: bool) -> Context:
         """Return the session's context, not older than what was heard of."""

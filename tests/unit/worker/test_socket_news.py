@@ -101,8 +101,8 @@ def test_a_turn_of_ones_own_is_passed_over_whether_its_acknowledgement_comes_fir
     own = Own()
     own.begin(["a", "b"])
     assert own.passes("a", b"a")  # the session tells of it before its writer hears
-    own.stored({"a": 1}, seen=1)
-    own.stored({"b": 2}, seen=1)
+    own.stored({"a": (1, 1)}, seen=(1, 1))
+    own.stored({"b": (1, 2)}, seen=(1, 1))
     assert own.passes("b", b"b")
     assert not own.passes("c", b"c")
     assert len(own) == 0
@@ -119,8 +119,8 @@ def test_a_turn_whose_writer_heard_of_a_failure_is_told_late_if_it_was_passed_ov
 def test_acknowledged_turns_that_lie_in_a_gap_are_forgotten():
     own = Own()
     own.begin(["a"])
-    own.stored({"a": 5}, seen=2)
-    own.forget(5)
+    own.stored({"a": (1, 5)}, seen=(1, 2))
+    own.forget((1, 5))
     assert len(own) == 0
 
 
@@ -130,6 +130,17 @@ async def test_a_member_is_told_of_others_turns_and_not_of_its_own():
     socket.take(context(3, turn_ids={2: "mine"}))
     assert socket.kinds == [("turn", 1), ("turn", 3)]
     assert socket.member.seen == Version(1, 3, 1)
+
+
+async def test_a_turn_of_ones_own_in_a_life_that_was_not_told_of_yet_is_not_told():
+    """It was acknowledged before the word that the session had been deleted."""
+    for upto in (1, 12):  # as many turns as the last life had, and more
+        socket = Socket(seen=Version(1, 9, 1))
+        socket.member.own.begin(["mine"])
+        socket.member.acknowledged({"mine": upto}, 2)
+        socket.take(context(upto, incarnation=2, turn_ids={upto: "mine"}))
+        assert socket.kinds == [("deleted", None), *(("turn", n) for n in range(1, upto)), ("meta", None)]
+        assert len(socket.member.own) == 0
 
 
 async def test_a_member_that_asks_for_its_own_turns_is_told_of_them():
@@ -236,7 +247,7 @@ async def _by_chance(steps, most_frames):
         for number, turn_id, ends_well in pending:
             (acknowledged if ends_well else failed).add((life, number))
             if ends_well:
-                member.acknowledged({turn_id: number})
+                member.acknowledged({turn_id: number}, life)
             else:
                 member.failed([turn_id])
         pending.clear()
@@ -295,6 +306,7 @@ def _check(said, own, failed, *, lives):
             next_number = message["last"] + 1
         elif message["type"] == "turn":
             number = message["number"]
+            assert (life, number) not in own - failed, "its own turn was told to it"
             if number >= next_number:
                 passed(number)
                 next_number = number + 1

@@ -33,6 +33,7 @@ class HandmadeCache:
         self.history_asked = []
         self.older = ()
         self.meanwhile = None
+        self.old_reads = []
         self.first_event = Event(kind="subscribed")
 
     def session(self, session_id):
@@ -55,7 +56,7 @@ class HandmadeCache:
             raise self.failures.pop(0)
         if self.meanwhile is not None:
             await self.meanwhile()
-        return self.now
+        return self.old_reads.pop(0) if self.old_reads else self.now
 
     async def history(self, *, after, limit):
         self.history_asked.append((after, limit))
@@ -150,6 +151,59 @@ async def test_events_that_were_dropped_are_made_up_for(rig):
     assert rig.cache.reads[-1][1] == "latest"
 
 
+LOST, STANDS = Event(kind="gap", why="Redis is away", lost=True), Event(kind="subscribed")
+
+
+async def test_a_subscription_that_is_lost_again_while_it_is_made_up_for_is_made_up_for_again(rig):
+    """What was read may be older than what was missed by then."""
+    member = await rig.enter()
+    rig.cache.now = context(1)
+
+    async def lost_again():
+        rig.cache.meanwhile = None
+        rig.cache.events_waiting.put_nowait(LOST)
+        rig.cache.events_waiting.put_nowait(STANDS)
+        await eventually(rig.cache.events_waiting.empty)
+
+    rig.cache.meanwhile = lost_again
+    rig.cache.events_waiting.put_nowait(LOST)
+    rig.cache.events_waiting.put_nowait(STANDS)
+    await rig.heard(member, "caught_up")
+    assert [level for _, level in rig.cache.reads] == ["latest", "latest"]
+
+
+async def test_who_is_being_let_in_misses_nothing_that_a_lost_subscription_did_not_bring(rig):
+    """Nobody is in the room yet, and he has read the session before the subscription stands again."""
+    rig.cache.first_event = LOST
+    member = await rig.enter(joins=False)
+    read = rig.cache.now
+    rig.cache.now = context(1)  # and no event of it comes
+    rig.cache.events_waiting.put_nowait(STANDS)
+    await eventually(lambda: rig.room.deaf is None)
+    rig.room.join(member, read)
+    await rig.heard(member, 1)
+    assert rig.cache.reads[-1][1] == "latest"
+
+
+async def test_all_that_was_missed_is_told_before_the_word_that_it_was(rig):
+    """A read that began while nothing was heard is no ground for that word."""
+    member = await rig.enter()
+    rig.cache.events_waiting.put_nowait(LOST)
+    await rig.heard(member, "gap")
+
+    async def stands_again():
+        rig.cache.meanwhile = None
+        rig.cache.events_waiting.put_nowait(STANDS)
+        await eventually(lambda: rig.room.deaf is None)
+
+    rig.cache.meanwhile = stands_again
+    rig.cache.old_reads = [context(1)]
+    rig.cache.now = context(2)
+    rig.cache.happens(Version(1, 1, 1))  # of this worker's own, say
+    await rig.heard(member, "gap", 1, 2, "caught_up")
+    assert kinds(member).count("caught_up") == 1
+
+
 async def test_who_comes_while_nothing_is_heard_is_told_so(rig):
     rig.cache.first_event = Event(kind="gap", why="Redis is away", lost=True)
     member = await rig.enter()
@@ -171,7 +225,7 @@ async def test_who_joins_misses_nothing_that_the_only_other_one_appended_meanwhi
     first = await rig.enter()
     read = rig.cache.now
     first.own.begin(["t1"])
-    first.acknowledged({"t1": 1})
+    first.acknowledged({"t1": 1}, 1)
     rig.cache.now = context(1)
     rig.room.appended(first, Version(1, 1, 1), [1])
     assert (rig.cache.reads, len(first.own)) == ([], 0)
@@ -183,7 +237,7 @@ async def test_who_joins_misses_nothing_that_the_only_other_one_appended_meanwhi
 async def test_what_came_before_ones_own_turn_is_told_even_to_one_alone(rig):
     member = await rig.enter()
     member.own.begin(["t2"])
-    member.acknowledged({"t2": 2})
+    member.acknowledged({"t2": 2}, 1)
     rig.cache.now = context(2)
     rig.room.appended(member, Version(1, 2, 1), [2])
     await rig.heard(member, 1)
@@ -193,7 +247,7 @@ async def test_turns_of_ones_own_with_others_between_them_are_no_row(rig):
     """Of a batch the first turn was stored before; others came, and then the rest."""
     member = await rig.enter()
     member.own.begin(["t1", "t4"])
-    member.acknowledged({"t1": 1, "t4": 4})
+    member.acknowledged({"t1": 1, "t4": 4}, 1)
     rig.cache.now = context(4)
     rig.room.appended(member, Version(1, 4, 1), [1, 4])
     await rig.heard(member, 2, 3)
