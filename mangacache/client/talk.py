@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, cast, get_args
 import msgspec
 
 from mangacache.client.values import WireAppended, WireTurn
-from mangacache.model import Turn, Version
+from mangacache.model import WINDOW, Turn, Version
 
 _MOST_OWN: Final = 1_024
 _MOST_HELD: Final = 1_024
@@ -124,7 +124,7 @@ class Talk:
         self._asked[self._next_id] = Asked(message, again, turn_ids)
         for turn_id in turn_ids:
             self._own_ids[turn_id] = None
-        while len(self._own_ids) > _MOST_OWN:
+        while len(self._own_ids) > _MOST_OWN + WINDOW * len(self._asked):
             del self._own_ids[next(iter(self._own_ids))]
         return self._next_id
 

@@ -80,15 +80,31 @@ class Ask(Generic[Query, Body]):
         except UnicodeDecodeError as error:
             raise Malformed(f"the path's {part} is no UTF-8 when it is percent-decoded") from error
 
+    def header(self, name: str) -> str | None:
+        """Return a header that says one thing.
+
+        Raises:
+            Malformed: it is given twice: which of the two would count is anybody's guess.
+        """
+        given = self.request.headers.getall(name, ())
+        if len(given) > 1:
+            raise Malformed(f"the header {name} is given twice")
+        return given[0] if given else None
+
+    def listed(self, name: str) -> str | None:
+        """Return a header whose value is a list, which may come in several lines (RFC 9110, section 5.3)."""
+        given = self.request.headers.getall(name, ())
+        return ", ".join(given) if given else None
+
     @property
     def customer_id(self) -> str | None:
         """Whose session it is, as far as the caller may say so.
 
         Raises:
-            Malformed: `Customer-Id` is not percent-encoded UTF-8.
+            Malformed: `Customer-Id` is not percent-encoded UTF-8, or given twice.
             Forbidden: the caller's credential is another customer's.
         """
-        said = self.request.headers.get(CUSTOMER_ID)
+        said = self.header(CUSTOMER_ID)
         return self.caller.customer(_header_id(said) if said is not None else None)
 
     def session(self) -> Session:

@@ -38,7 +38,7 @@ async def _context(ask: Ask[ContextQuery, None]) -> web.StreamResponse:
     ask.check_owner(context)
     version = str(context.version)
     headers = {"ETag": weak(version), "Cache-Control": "no-cache"}
-    if matches(ask.request.headers.get("If-None-Match"), version):
+    if matches(ask.listed("If-None-Match"), version):
         return web.Response(status=304, headers=headers)
     return answer(_said(context, version), headers=headers)
 

@@ -40,7 +40,7 @@ async def _release(ask: Ask[Nothing, None]) -> web.StreamResponse:
 
 
 def _token(ask: Ask[Nothing, None]) -> str:
-    given = ask.request.headers.get(_TOKEN)
+    given = ask.header(_TOKEN)
     if given is None:
         raise Malformed(f"the header {_TOKEN} is missing: it says which lock")
     return given

@@ -39,7 +39,7 @@ async def _meta(ask: Ask[Freshness, None]) -> web.StreamResponse:
         raise NotFound("there is no such session: it begins with its first append")
     tag = revision_tag(context.version)
     headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
-    if matches(ask.request.headers.get("If-None-Match"), tag):
+    if matches(ask.listed("If-None-Match"), tag):
         return web.Response(status=304, headers=headers)
     said = MetaAnswer(
         session_id=context.session_id,
@@ -52,7 +52,7 @@ async def _meta(ask: Ask[Freshness, None]) -> web.StreamResponse:
 
 
 async def _change(ask: Ask[Nothing, ChangeBody]) -> web.StreamResponse:
-    body, given = ask.body, ask.request.headers.get(_IF_MATCH)
+    body, given = ask.body, ask.listed(_IF_MATCH)
     expected = expected_revision(given)
     session = await ask.owned()
     try:

@@ -56,7 +56,7 @@ def new_turns(body: AppendBody, key: str | None, random: Random) -> list[NewTurn
 
 async def _append(ask: Ask[None, AppendBody]) -> web.StreamResponse:
     body = ask.body
-    turns = new_turns(body, ask.request.headers.get(_KEY), ask.request.app[RANDOM])
+    turns = new_turns(body, ask.header(_KEY), ask.request.app[RANDOM])
     session = await ask.owned()
     results = await session.append_many(turns, after=body.after, rate_limit=body.rate_limit)
     said = tuple(

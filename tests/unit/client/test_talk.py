@@ -72,6 +72,15 @@ def test_own_turns_are_acknowledged_and_not_told(talk):
     assert shown(talk.heard(turn(5))) == [5]
 
 
+def test_own_turns_that_are_not_acknowledged_are_known_however_many_there_are(talk):
+    """A lost connection leaves them unanswered, and the next one tells them all."""
+    many = 3_000
+    for place in range(many):
+        append(talk, f"mine-{place}")
+    assert [shown(talk.heard(turn(4 + place, turn_id=f"mine-{place}"))) for place in range(many)] == [[]] * many
+    assert talk.told == Version(1, 3 + many, 1)
+
+
 def test_a_turn_after_our_own_waits_for_the_acknowledgement(talk):
     """It is not told that something is missing, nor that the turn before ours has been told."""
     mine = append(talk, "mine")

@@ -11,6 +11,7 @@ from fleet import until
 from httpworlds import JSON, NamedGate, http_world
 from instances import HurriedClock, Instances
 from mangatest import HANG_GUARD_S
+from multidict import CIMultiDict
 
 from mangacache.worker.caller import ROLES, Caller
 
@@ -40,7 +41,29 @@ async def begun(ask, session="s", **more):
     return answer.json
 
 
+def twice(name, first, second):
+    return CIMultiDict([(name, first), (name, second)])
+
+
 # Turns and contexts
+
+
+async def test_a_list_may_come_in_several_lines_and_what_says_one_thing_may_not(ask):
+    await begun(ask)
+    for first, second in (('"9"', '"1.1.1"'), ('"1.1.1"', '"9"')):
+        known = twice("If-None-Match", first, second)
+        assert (await ask("GET", "/v1/sessions/s/context", headers=known)).status == 304
+    change = {"json": {"attributes": {"mood": "glad"}}}
+    said = {"json": {"role": "user", "content": "hi"}}
+    for method, path, headers, body in (
+        ("PATCH", "/v1/sessions/s", twice("If-Match", '"1.1"', '"1.7"'), change),
+        ("PATCH", "/v1/sessions/s", twice("If-Match", "*", '"1.7"'), change),
+        ("POST", "/v1/sessions/s/turns", twice("Idempotency-Key", "k", "l"), said),
+        ("POST", "/v1/sessions/s/turns", twice("Customer-Id", "ada", "bob"), said),
+        ("PUT", "/v1/sessions/s/lock", twice("Lock-Token", "k", "l"), {}),
+    ):
+        assert kind(await ask(method, path, headers=headers, **body)) == "bad-request", (path, headers)
+    assert (await ask("GET", "/v1/sessions/s/context")).json["version"] == "1.1.1"
 
 
 async def test_a_turn_is_stored_once_by_its_turn_id_and_by_the_idempotency_key(ask):
