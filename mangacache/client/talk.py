@@ -198,7 +198,8 @@ class Talk:
             return False
         if not any(asked.turn_ids for asked in self._asked.values()):
             return False
-        return version.incarnation == told.incarnation and event.number > told.number + 1
+        begins = not told.incarnation and version.incarnation == 1
+        return (begins or version.incarnation == told.incarnation) and event.number > told.number + 1
 
     def _released(self) -> list[ChatEvent]:
         told: list[ChatEvent] = []

@@ -72,6 +72,14 @@ def test_own_turns_are_acknowledged_and_not_told(talk):
     assert shown(talk.heard(turn(5))) == [5]
 
 
+def test_a_turn_after_our_own_with_which_the_session_begins_waits_for_the_acknowledgement():
+    talk = Talk(seen=Version())
+    mine = append(talk, "mine")
+    assert shown(talk.heard(turn(2))) == []
+    assert shown(talk.answered(mine, ack(1))) == [2]
+    assert (talk.told.incarnation, talk.told.number) == (1, 2)
+
+
 def test_own_turns_that_are_not_acknowledged_are_known_however_many_there_are(talk):
     """A lost connection leaves them unanswered, and the next one tells them all."""
     many = 3_000
