@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from faultcells.cells import FORMS, SERVERS, SHORT_FAULTS, Cell, full_cells
 from faultcells.faults import BY_NAME, FAULTS, faketime_library
+from faultcells.figures import read_results
 from faultcells.running import broken_in, run_cell
 
 for name, value in (("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local"), ("AWS_REGION", "us-east-1")):
@@ -74,7 +75,7 @@ def _parser():
     parser.add_argument("--only", nargs="*", metavar="FAULT", help=", ".join(fault.name for fault in FAULTS))
     parser.add_argument("--seed", type=int, nargs="*", help="instead of 1 and 2")
     parser.add_argument("--server", choices=SERVERS, nargs="*")
-    parser.add_argument("--out", type=Path, help="the file of results, one line of JSON a cell")
+    parser.add_argument("--out", type=Path, help="the file of results")
     parser.add_argument("--resume", action="store_true", help="go on with the newest results of this form")
     parser.add_argument("--until", metavar="HH:MM", help="begin no cell after this time")
     parser.add_argument("--keep", help="a folder to keep the histories in, of one cell")
@@ -100,7 +101,7 @@ def _cells(given, form):
 
 
 def _newest(form="full"):
-    found = sorted(RESULTS.glob("faults-*.jsonl"))
+    found = sorted(RESULTS.glob("faults-*.json"))
     found = [path for path in found if ("-short" in path.name) == (form == "short")]
     return found[-1] if found else None
 
@@ -116,19 +117,21 @@ def _out(given, form):
     if given.resume and (newest := _newest(form.name)) is not None:
         return newest
     suffix = "" if form.name == "full" else f"-{form.name}"
-    return RESULTS / f"faults-{time.strftime('%Y-%m-%d-%H%M')}{suffix}.jsonl"
+    return RESULTS / f"faults-{time.strftime('%Y-%m-%d-%H%M')}{suffix}.json"
 
 
 def _done(out):
     if not out.exists():
         return set()
-    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    return {Cell(row["fault"], row["seed"], row["server"]).name for row in rows}
+    return {Cell(row["fault"], row["seed"], row["server"]).name for row in read_results(out)}
 
 
 def _append(out, result):
-    with out.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(result) + "\n")
+    """Write the file anew with one cell more, so that it is whole whenever the run is ended."""
+    rows = [*(read_results(out) if out.exists() else []), result]
+    new = out.with_suffix(".new")
+    new.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", encoding="utf-8")
+    new.replace(out)
 
 
 if __name__ == "__main__":

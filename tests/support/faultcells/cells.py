@@ -31,7 +31,7 @@ class Form:
 
 
 SHORT = Form("short", before_s=3.0, fault_s=3.0, after_s=4.0, clients=16, message_every_s=0.4, sessions=12)
-FULL = Form("full", before_s=15.0, fault_s=10.0, after_s=30.0, clients=48, message_every_s=0.5, sessions=32, workers=3)
+FULL = Form("full", before_s=15.0, fault_s=10.0, after_s=30.0, clients=48, message_every_s=0.4, sessions=32, workers=3)
 FORMS = {form.name: form for form in (SHORT, FULL)}
 
 

@@ -1,7 +1,8 @@
-"""What a cell comes to: from every call and every meter to the figures of the page. Decisions without I/O."""
+"""What a cell comes to: from every call and every meter to the figures of the page."""
 
 from __future__ import annotations
 
+import json
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -15,6 +16,11 @@ DURABLE = frozenset({"append", "update", "summary"})
 NO_FAILURE = frozenset({"ok", "conflict"})
 """A conflict is an answer: somebody else was first."""
 HIT = frozenset({"memory", "redis", "dax"})
+
+
+def read_results(path):
+    """Return what was found in each cell of a run."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def percentile(values, share):

@@ -21,7 +21,7 @@ def write_page(results, docs):
         docs: the folder of the documentation.
     """
     source = Path(results)
-    rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+    rows = figures.read_results(source)
     kept = docs / "reliability"
     kept.mkdir(exist_ok=True)
     for old in kept.glob("*.svg"):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import random
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -186,11 +187,27 @@ def _in_parts(stage, sample):
 
 def _environment(load_before):
     return {
+        "commit": _commit(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "load_before": round(load_before, 2),
         "load_after": round(os.getloadavg()[0], 2),
     }
+
+
+def _commit():
+    """Return which commit is broken here, None where that can't be told."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607 - where there is one
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
 
 
 def broken_in(result, *, share="back_s"):

@@ -105,8 +105,8 @@ def _row(fault):
 
 
 def test_the_page_says_that_it_is_not_of_a_whole_run_and_draws_what_there_is(tmp_path):
-    results = tmp_path / "faults-2026-11-25.jsonl"
-    results.write_text("".join(json.dumps(_row(fault)) + "\n" for fault in FAULTS[:2]), encoding="utf-8")
+    results = tmp_path / "faults-2026-11-25.json"
+    results.write_text(json.dumps([_row(fault) for fault in FAULTS[:2]]), encoding="utf-8")
     write_page(results, tmp_path)
     page = (tmp_path / "reliability.md").read_text(encoding="utf-8")
     assert "2 of the 62 cells" in page
