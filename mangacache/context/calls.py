@@ -63,8 +63,13 @@ class Calls:
         return [self._ttl_ms, WINDOW, *_parts(version), b"", version.number + 1]
 
     def told(self, session_id: str, base: Snapshot | None, after: Snapshot) -> tuple[Argument, Argument, str]:
-        """Return what TOLD takes after COMMIT's arguments: what of a write is told, and on which channels."""
+        """Return what TOLD takes after COMMIT's arguments: what of a write is told, and on which channels.
+
+        What was found stored is told as owed: who stored it may have failed before it could tell anybody.
+        """
         version, meta = after.version, after.meta
+        if base is not None and base.version == version:
+            return self.owed(session_id, customer_of(base, after))
         before = base.version if base is not None else msgspec.structs.replace(version, number=version.number - 1)
         begun = before.incarnation != version.incarnation
         known, first, mark = 0 if begun else before.number, version.number + 1, ""

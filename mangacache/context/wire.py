@@ -159,15 +159,12 @@ class Wire:
             Moved: the epoch has changed; send it again.
             LinkLost, ScriptFailed: it is not confirmed.
         """
-        script, arguments = scripts.COMMIT, self._calls.commit(base, after)
+        notice, channel, customers = self._calls.told(session_id, base, after)
         elsewhere = ""
-        if base is None or base.version != after.version:
-            script = scripts.TOLD
-            notice, channel, customers = self._calls.told(session_id, base, after)
-            if customers and self._announcer.is_needed:
-                elsewhere, customers = customers, ""
-            arguments += [notice, channel, customers]
-        done = committed(await self._run(script, session_id, arguments, epoch=self._keeper.epoch))
+        if customers and self._announcer.is_needed:
+            elsewhere, customers = customers, ""
+        arguments = [*self._calls.commit(base, after), notice, channel, customers]
+        done = committed(await self._run(scripts.TOLD, session_id, arguments, epoch=self._keeper.epoch))
         if elsewhere:
             self._announcer.announce(elsewhere, self._calls.whole(after.version, notice))
         self._telemetry.cache_events.labels(f"commit_{done.what}").inc()

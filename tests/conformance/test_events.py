@@ -11,7 +11,7 @@ from clusters import clustered
 from fleet import GUARD_S, until
 from instances import Instances
 
-from mangacache import Closed, Consistency, Invalid, NewTurn, Version
+from mangacache import Closed, Consistency, Invalid, NewTurn, Transient, Version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -180,6 +180,35 @@ async def test_nor_is_it_for_who_listens_to_all_sessions_of_a_customer(on_the_do
                 link.faults.mend()
                 gap = await heard.next()
                 assert (gap.kind, gap.session_id, str(gap.version)) == ("gap", "s", version)
+
+
+async def test_who_finds_a_write_stored_tells_of_it_as_whoever_stored_it_may_have_failed_to(on_the_double):
+    """Under hold its COMMIT was lost, so it was not acknowledged; a repetition finds it stored, and Redis up to date.
+
+    Seeds 7534 and 9775 of the simulation found that nobody told of it then.
+    """
+    changes = {"redis_policy": "hold", "commit_retry_s": 0.02}
+    async with on_the_double.cache(**changes) as one, on_the_double.cache(**changes) as two:
+        await one.session("s", customer_id="c").append(role="user", content="a")
+        link = on_the_double._links[0]
+        for write, version in (("append", "1.2.1"), ("delete", "2.0.0")):
+
+            async def again(cache, write=write):
+                session = cache.session("s", customer_id="c")
+                if write == "append":
+                    return await session.append(role="user", content="b", turn_id="b")
+                return await session.delete()
+
+            async with _listening(two.session("s").events()) as heard:
+                link.faults.cut()
+                with pytest.raises(Transient, match="is stored, but Redis cannot be told"):
+                    await again(one)
+                context = await two.session("s").context(consistency=Consistency.STRONG)
+                assert str(context.version) == version, "and now Redis knows that version"
+                assert str((await again(two)).version) == version
+                gap = await heard.next()
+                assert (gap.kind, gap.session_id, str(gap.version)) == ("gap", "s", version)
+            link.faults.mend()
 
 
 async def test_what_is_told_late_is_told_at_the_customers_node_of_a_cluster_too(workers):

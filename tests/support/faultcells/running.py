@@ -199,7 +199,7 @@ def _commit():
     """Return which commit is broken here, None where that can't be told."""
     try:
         described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607 - where there is one
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
