@@ -111,5 +111,4 @@ def random_id(random: Random) -> str:
 
 def timestamp(time_s: float) -> str:
     """Return `time_s` as ISO 8601 in UTC with milliseconds, `2026-11-24T09:58:00.123Z`: fixed width, so it sorts."""
-    at = datetime.fromtimestamp(time_s, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

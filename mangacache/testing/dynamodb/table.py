@@ -20,6 +20,7 @@ Place: TypeAlias = tuple[Scalar, ...]
 """Where an item stands in its partition: the sort key; in an index the table's key after it, to tell equals apart."""
 
 _MAX_HASH_BYTES: Final = 2048
+_MOST_UTF8_BYTES: Final = 4
 _MAX_RANGE_BYTES: Final = 1024
 
 
@@ -61,6 +62,8 @@ class KeySchema:
         for name, value, limit, kind in zip(
             self.names, key, (_MAX_HASH_BYTES, _MAX_RANGE_BYTES), ("hash", "range"), strict=False
         ):
+            if type(value) is str and 0 < len(value) <= limit // _MOST_UTF8_BYTES:
+                continue
             size = len(value.encode() if isinstance(value, str) else value) if isinstance(value, (str, bytes)) else 1
             if not size:
                 what = "string" if isinstance(value, str) else "binary"

@@ -53,8 +53,11 @@ def normalise(value: Mapping[str, Any], depth: int = 0) -> AttributeValue:
         Refusal: no type or several, an invalid number, an empty or repeating set, `NULL` that is not true,
             or deeper than 32 levels.
     """
-    if len(value) == 1 and type(text := value.get("S")) is str:
-        return {"S": text}
+    if len(value) == 1:  # nearly all are of these two
+        if type(text := value.get("S")) is str:
+            return {"S": text}
+        if type(text := value.get("N")) is str:
+            return {"N": canonical_number(text)}
     if len(value) != 1:
         several = "has more than one datatypes set" if value else "is empty"
         raise invalid(f"Supplied AttributeValue {several}, must contain exactly one of the supported datatypes")
@@ -173,7 +176,9 @@ def item_size(item: Item) -> int:
     """Return the bytes an item counts for: names in UTF-8 and values, as the developer guide defines them."""
     size = 0
     for name, value in item.items():
-        size += (len(name) if name.isascii() else len(name.encode())) + value_size(value)
+        size += len(name) if name.isascii() else len(name.encode())
+        text = value.get("S")  # nearly all are of this
+        size += len(text) if text is not None and text.isascii() else value_size(value)
     return size
 
 

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from contextvars import copy_context
 from heapq import heapify, heappop, heappush
 from itertools import count
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from mangacache.testing.simulation.processes import OF, Process, awaiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from contextvars import Context
 
     from mangacache.clock import Random
@@ -42,6 +43,26 @@ _CANCELS_AGAIN_S: Final = 30.0
 
 class Stuck(Exception):
     """The simulation cannot go on, or does not come to an end; the message shows where each task stands."""
+
+
+class _Handle(asyncio.Handle):
+    """A handle that is made in half the time: it does not ask for the debug mode, which the simulation has not."""
+
+    __slots__ = ()
+
+    def __init__(  # asyncio's own would ask the loop
+        self,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -73,6 +94,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         stalls: float = _STALLED,
     ) -> None:
         super().__init__()
+        self.get_debug = bool  # type: ignore[method-assign]  # every future asks, and nothing says no sooner
         self.network: Network | None = None
         self.steps = 0
         self._random = random
@@ -115,7 +137,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self, coro: Coroutine[Any, Any, Any], *, name: object = None, context: Context | None = None
     ) -> asyncio.Task[Any]:
         """See asyncio; the task belongs to the process of its context."""
-        task = super().create_task(coro, name=name, context=context)
+        self._check_closed()  # type: ignore[attr-defined]
+        task = asyncio.Task(coro, loop=self, name=cast("str | None", name), context=context)
         process = OF.get(self.outside) if context is None else context.get(OF) or self.outside
         process.note(task)
         return task
@@ -154,7 +177,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             args: with what.
             by: the connection that brings it; what one connection brings stays in order.
         """
-        handle = asyncio.Handle(callback, args, self, process.context)
+        handle = _Handle(callback, args, self, process.context)
         heappush(self._events, (when_s, next(self._serials), handle, process, by))
 
     # What asyncio asks of a loop
@@ -163,8 +186,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         """See asyncio; the callback belongs to the process of its context."""
-        handle = asyncio.Handle(callback, args, self, context)
-        process: Process = handle._context.get(OF) or self.outside  # type: ignore[attr-defined]  # noqa: SLF001
+        handle = _Handle(callback, args, self, context)
+        process: Process = handle._context.get(OF) or self.outside  # noqa: SLF001
         process.ready.append(handle)
         if not process.queued:
             self.queue(process)

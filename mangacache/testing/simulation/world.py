@@ -145,11 +145,10 @@ class Worker:
         """
         call = self.begin(function)
         try:
-            await asyncio.wait((call.ended,))
+            return await call.ended
         except asyncio.CancelledError:
             call.cancel()
             raise
-        return call.ended.result()
 
     def begin(self, function: Callable[[MangaCache], Awaitable[T]]) -> RemoteCall[T]:
         """Begin something in the worker's process."""
