@@ -27,6 +27,9 @@ class Clock(Protocol):
     def age_s(self) -> float:
         """Return seconds from an arbitrary start, never going back: for the age of what is known."""
 
+    def processor_s(self) -> float:
+        """Return the seconds of processor time that the calling thread has used."""
+
     async def sleep(self, seconds: float) -> None:
         """Suspend the calling task for `seconds`."""
 
@@ -50,6 +53,10 @@ class SystemClock:
     def age_s(self) -> float:
         """Return seconds from an arbitrary start, never going back: for the age of what is known."""
         return time.monotonic()
+
+    def processor_s(self) -> float:
+        """Return the seconds of processor time that the calling thread has used."""
+        return time.thread_time()
 
     async def sleep(self, seconds: float) -> None:
         """Suspend the calling task for `seconds`."""

@@ -17,14 +17,20 @@ if TYPE_CHECKING:
     from mangacache.clock import Clock
 
 LEAST: Final = 128
-"""The window never shrinks below it: so many calls are no overload, however slow the machine."""
+"""The window does not shrink below it where nobody had to be refused: so many calls are no overload, however slow the
+machine."""
+FEWEST: Final = 32
+"""Nor below this in an overload: as many keep a processor at work while they wait for the services."""
 _BUSY: Final = 0.005
-_BUSY_MAY_TAKE: Final = 0.05
+_BUSY_MAY_TAKE: Final = 0.02
 """Shares of the lag that is allowed: where the loop is later than the first, it has more to do than it can, and calls
 that take longer than the second wait for it, and not for a service."""
+_SATURATED: Final = 0.9
+"""Of the time that passes: a loop that uses more of it on its processor is busy too, however late it runs."""
 _SHRINK: Final = 0.5
 _GROW: Final = 1 / 4
-_GROW_EACH_S: Final = 0.1
+_LOOK_S: Final = 0.1
+"""In how long the window grows by that, and the rate is smoothed by this."""
 _SMOOTHING: Final = 0.3
 _RETRY_S: Final = (0.05, 5.0)
 
@@ -46,6 +52,7 @@ class Intake:
         self.refused = 0
         self.left = 0
         self._left_before = 0
+        self._refused_before = 0
         self._rate_per_s = 0.0
         self._clock = clock
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -142,21 +149,32 @@ class Intake:
             return 1.0
         return round(min(most_s, max(least_s, (self.inside + len(self._waiting)) / self._rate_per_s)), 3)
 
-    def adjust(self, *, lag_s: float, lag_limit_s: float, passed_s: float) -> None:
-        """Shrink or grow the window by how late the event loop ran, and note how fast calls leave."""
-        if passed_s > 0:
-            rate_per_s = (self.left - self._left_before) / passed_s
-            self._rate_per_s += _SMOOTHING * (rate_per_s - self._rate_per_s)
-        self._left_before = self.left
-        least = min(LEAST, self.limit)
+    def adjust(self, *, lag_s: float, lag_limit_s: float, passed_s: float, used_s: float = 0.0) -> None:
+        """Shrink or grow the window by how late the event loop ran, and note how fast calls leave.
+
+        Args:
+            lag_s: how late it ran of late.
+            lag_limit_s: how late it may run.
+            passed_s: since the last look.
+            used_s: how much processor time of that its thread has used.
+        """
+        if passed_s <= 0:
+            return
+        looks = passed_s / _LOOK_S
+        rate_per_s = (self.left - self._left_before) / passed_s
+        self._rate_per_s += (1 - (1 - _SMOOTHING) ** looks) * (rate_per_s - self._rate_per_s)
+        refuses = self.refused > self._refused_before
+        self._left_before, self._refused_before = self.left, self.refused
+        least = min(FEWEST, self.limit) if refuses else min(LEAST, self.window)
         # By Little's law: as fast as calls leave now, who comes in next leaves after so long.
         takes_s = self.inside / self._rate_per_s if self._rate_per_s > 0 and self.inside > least else 0.0
-        may_take_s = lag_limit_s * (_BUSY_MAY_TAKE if lag_s > lag_limit_s * _BUSY else 1.0)
+        busy = lag_s > lag_limit_s * _BUSY or used_s > passed_s * _SATURATED
+        may_take_s = lag_limit_s * (_BUSY_MAY_TAKE if busy else 1.0)
         if lag_s > lag_limit_s:
             self.window = max(least, int(min(self.window, max(self.inside, least)) * max(_SHRINK, lag_limit_s / lag_s)))
         elif takes_s > may_take_s:
             self.window = max(least, min(self.window, int(self._rate_per_s * may_take_s)))
         elif self.window < self.limit:
-            grown = self.window * (1 + _GROW) ** max(1.0, passed_s / _GROW_EACH_S)
+            grown = self.window * (1 + _GROW) ** looks
             self.window = min(self.limit, max(self.window + 1, int(grown)))
             self._let_in()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mangacache.sessions.drain import Drain
+from mangacache.sessions.intake import FEWEST
 from mangacache.sessions.memory import ProcessMemory
 from mangacache.sessions.restarts import Restarts
 from mangacache.sessions.shedding import Shedding
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from mangacache.telemetry import Telemetry
 
 BUSY_TICK_S: Final = 0.1
+CROWDED_TICK_S: Final = 0.025
+"""With so many calls under way that there may be an overload: it is seen before there are more."""
 IDLE_TICK_S: Final = 0.5
 STEP_S: Final = 0.0005
 """How long one step of evictions may hold the event loop up."""
@@ -92,6 +95,7 @@ class Supervisor:
         self._lag_s = 0.0
         self._worst_lag_s = self._worst_step_s = 0.0
         self._worst_since_s = self._memory_at_s = self._looked_at_s = clock.monotonic_s()
+        self._processor_s = clock.processor_s()
         self._restarts.keep(self._run, name="supervise the sessions")
 
     def __repr__(self) -> str:
@@ -165,6 +169,8 @@ class Supervisor:
             more = self.tick(now_s)
             busy = self._mailboxes.running or self._intake.inside
             pause_s = _BETWEEN_STEPS_S if more else BUSY_TICK_S if busy else IDLE_TICK_S
+            if self._intake.inside > FEWEST:
+                pause_s = min(pause_s, CROWDED_TICK_S)
 
     def _measured(self, late_s: float, now_s: float) -> None:
         """Take note of how late the loop ran, and let more or fewer calls in by it."""
@@ -175,9 +181,12 @@ class Supervisor:
             self._worst_since_s, self._worst_lag_s, self._worst_step_s = now_s, 0.0, 0.0
         self._lag_s += _SMOOTHING * (late_s - self._lag_s)
         self._worst_lag_s = max(self._worst_lag_s, late_s)
-        if now_s - self._looked_at_s >= BUSY_TICK_S:
-            passed_s, self._looked_at_s = now_s - self._looked_at_s, now_s
-            self._intake.adjust(lag_s=self._lag_s, lag_limit_s=self._lag_limit_s, passed_s=passed_s)
+        passed_s = now_s - self._looked_at_s
+        if passed_s >= (CROWDED_TICK_S if self._intake.inside > FEWEST else BUSY_TICK_S):
+            processor_s = self._clock.processor_s()
+            used_s, self._processor_s = processor_s - self._processor_s, processor_s
+            self._looked_at_s = now_s
+            self._intake.adjust(lag_s=self._lag_s, lag_limit_s=self._lag_limit_s, passed_s=passed_s, used_s=used_s)
 
     def tick(self, now_s: float) -> bool:
         """Do one step of what is due; True where more of it is."""

@@ -895,7 +895,7 @@ MUTANTS = (
         "A",
         "the bound on what calls may take where the loop is busy",
         "sessions/intake.py",
-        "may_take_s = lag_limit_s * (_BUSY_MAY_TAKE if lag_s > lag_limit_s * _BUSY else 1.0)",
+        "may_take_s = lag_limit_s * (_BUSY_MAY_TAKE if busy else 1.0)",
         "may_take_s = lag_limit_s",
         (SUPERVISOR, "a_busy_loop"),
     ),

@@ -38,3 +38,7 @@ class SimulatedClock(SystemClock):
     def age_s(self) -> float:
         """Return virtual seconds from an arbitrary start: for the age of what is known."""
         return self._loop.time()
+
+    def processor_s(self) -> float:
+        """Return 0: what runs in virtual time takes none."""
+        return 0.0

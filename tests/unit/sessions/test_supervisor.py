@@ -13,7 +13,7 @@ from mangatest import HANG_GUARD_S, SetClock
 
 from mangacache import Closed, Rejected, Settings, Transient
 from mangacache.sessions import SupervisorState
-from mangacache.sessions.intake import LEAST, Intake
+from mangacache.sessions.intake import FEWEST, LEAST, Intake
 from mangacache.sessions.restarts import RESTARTS, WITHIN_S, Restarts
 from mangacache.sessions.supervisor import STEP_S
 from mangacache.sessions.touches import Farewells
@@ -91,21 +91,44 @@ def test_an_overload_is_met_where_work_begins():
     assert [intake.enter(goes_on=True) for _ in range(51)] == [True] * 50 + [False]
 
 
-def test_a_busy_loop_lets_no_more_in_than_it_can_serve_soon_and_a_slow_service_is_no_overload():
-    def window_of(lag_s):
-        intake = Intake(10_000, clock=TurnedClock())
-        for _ in range(40):
-            for _ in range(400):  # 4,000 a second leave
-                intake.enter()
-                intake.leave()
-            intake.adjust(lag_s=0.0, lag_limit_s=1.0, passed_s=0.1)
-        intake.inside = 800  # each of them takes 0.2 s
+def _served(intake, *, times, lag_s=0.0, used_s=0.0, refused=0):
+    """Let 4,000 calls a second leave, for so many tenths of a second."""
+    for _ in range(times):
         intake.left += 400
-        intake.adjust(lag_s=lag_s, lag_limit_s=1.0, passed_s=0.1)
-        return intake.window
+        intake.refused += refused
+        intake.adjust(lag_s=lag_s, lag_limit_s=1.0, passed_s=0.1, used_s=used_s)
 
-    assert window_of(0.002) == 10_000
-    assert 190 <= window_of(0.01) <= 200
+
+@pytest.mark.parametrize(
+    ("lag_s", "used_s", "refused", "window"),
+    [
+        (0.002, 0.05, 0, 10_000),  # slow services are no overload
+        (0.002, 0.05, 9, 10_000),
+        (0.01, 0.05, 0, LEAST),  # as many as leave in a 50th of a second would be 80
+        (0.01, 0.05, 9, 80),
+        (0.002, 0.095, 9, 80),
+    ],
+)
+def test_a_busy_loop_lets_no_more_in_than_it_can_serve_soon_and_a_slow_service_is_no_overload(
+    lag_s, used_s, refused, window
+):
+    intake = Intake(10_000, clock=TurnedClock())
+    _served(intake, times=40)
+    intake.inside = 800  # each of them takes 0.2 s
+    _served(intake, times=2, lag_s=lag_s, used_s=used_s, refused=refused)
+    assert window - 1 <= intake.window <= window
+
+
+def test_in_an_overload_there_are_always_as_many_as_keep_a_processor_at_work():
+    intake = Intake(10_000, clock=TurnedClock())
+    intake.inside, intake.left = 800, 1
+    for _ in range(50):
+        intake.refused += 1
+        intake.adjust(lag_s=2.0, lag_limit_s=1.0, passed_s=0.1)
+    assert intake.window == FEWEST
+    intake.inside = 40  # and a look without a refusal opens it by a little, and not to the other bound
+    intake.adjust(lag_s=0.01, lag_limit_s=1.0, passed_s=0.1)
+    assert intake.window < LEAST
 
 
 async def test_in_an_overload_a_question_is_refused_before_anything_is_done_and_its_answer_is_let_in(fleet):
