@@ -9,12 +9,33 @@ hold on to that one. A caller that is cancelled meanwhile does not reach it: he 
 from __future__ import annotations
 
 import asyncio
-from asyncio.tasks import _enter_task, _leave_task, current_task  # what asyncio documents for those who extend it
-from typing import TYPE_CHECKING, Any
+import sys
+from asyncio import tasks
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
+
+
+class CurrentTasks:
+    """Which task each loop runs now, where asyncio has no dict of it any more (Python 3.14)."""
+
+    def get(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any] | None:
+        """Return the task that a loop runs; None where it runs none."""
+        return asyncio.current_task(loop)
+
+    def __setitem__(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+        tasks._swap_current_task(loop, task)  # type: ignore[attr-defined]  # noqa: SLF001 - for those who extend asyncio
+
+    def __delitem__(self, loop: asyncio.AbstractEventLoop) -> None:
+        tasks._swap_current_task(loop, None)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+if sys.version_info >= (3, 14):
+    _CURRENT = CurrentTasks()
+else:  # a dict costs half of what asyncio's functions do, and each turn that begins goes four times through it
+    _CURRENT = cast("CurrentTasks", tasks._current_tasks)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Turn:
@@ -94,10 +115,9 @@ def first_stretch(
     Returns:
         Its result where it has come to its end; else what is left, a `Turn`, for `task` to await.
     """
-    caller = current_task(loop)
-    if caller is not None:
-        _leave_task(loop, caller)
-    _enter_task(loop, task)
+    current = _CURRENT
+    caller = current.get(loop)
+    current[loop] = task
     try:
         waits = context.run(coroutine.send, None)
     except StopIteration as end:
@@ -105,9 +125,10 @@ def first_stretch(
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where the rest is awaited
         return Turn(coroutine, context, begun=True, failure=error)
     finally:
-        _leave_task(loop, task)
         if caller is not None:
-            _enter_task(loop, caller)
+            current[loop] = caller
+        else:
+            del current[loop]
     if waits is not None:
         waits._asyncio_future_blocking = False  # noqa: SLF001 - others may await it before the rest does
     return Turn(coroutine, context, begun=True, waits=waits)

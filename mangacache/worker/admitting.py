@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
+from mangacache.worker.auth.gate import OpenGate
 from mangacache.worker.auth.origins import check_origin
 from mangacache.worker.caller import Scope
 from mangacache.worker.sockets.admission import Admitted
@@ -26,11 +27,14 @@ class GateAdmission:
         request: for the upgrade.
 
     Raises:
-        Forbidden: a browser asks for a site that is not among them.
+        Forbidden: a browser asks for a site that is not among them, or by another's name where nobody is asked who he
+            is.
     """
 
     def __init__(self, gate: Gate, origins: str, request: web.Request) -> None:
         check_origin(request.headers, origins)
+        if isinstance(gate, OpenGate):
+            gate.check(request.headers)
         self._gate = gate
         self._headers = request.headers
         self._remote = request.remote

@@ -102,7 +102,7 @@ _STATUSES: Final[Mapping[int, _Kind]] = {
     for kind in (
         _Kind(400, "bad-request", "The request cannot be read"),
         _Kind(401, "unauthenticated", "There is no credential, or it is not good"),
-        _Kind(403, "forbidden", "The credential is not good for this"),
+        _Kind(403, "forbidden", "Who asks may not do this"),
         _Kind(404, "not-found", "There is no such path"),
         _Kind(405, "method-not-allowed", "This path does not take this method"),
         _Kind(408, "too-slow", "The body did not come in time"),

@@ -783,8 +783,8 @@ MUTANTS = (
         "A",
         "the task that a turn's first stretch belongs to",
         "sessions/turn.py",
-        "    _enter_task(loop, task)\n    try:",
-        "    task = caller\n    _enter_task(loop, task)\n    try:",
+        "    current[loop] = task\n",
+        "    task = caller\n",
         (MAILBOXES, "one_task_from"),
     ),
     _mutant(

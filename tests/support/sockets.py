@@ -271,7 +271,7 @@ class RawClient:
     async def shake_hands(self, path: str = "/v1/ws", *, headers: str = "") -> bytes:
         """Ask for the upgrade and return the answer's head."""
         request = (
-            f"GET {path} HTTP/1.1\r\nHost: worker\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
         )
         self.writer.write(request.encode())

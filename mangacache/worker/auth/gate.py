@@ -11,12 +11,13 @@ from mangacache.clock import SystemClock
 from mangacache.errors import Invalid
 from mangacache.settings import is_loopback
 from mangacache.worker.auth.apikeys import ApiKeys, is_api_key
+from mangacache.worker.auth.origins import Sites, Surroundings
 from mangacache.worker.auth.revocations import Revocations
 from mangacache.worker.auth.sources import Source
 from mangacache.worker.caller import CUSTOMER, ROLES, Caller, Unauthenticated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import ModuleType
 
     from mangacache.clock import Clock
@@ -45,12 +46,29 @@ class Gate(Protocol):
 
 
 class OpenGate:
-    """Lets everybody do everything: for a worker that only this machine reaches."""
+    """Lets everybody do everything but web pages: for a worker that only this machine reaches.
+
+    Args:
+        origins: the sites whose pages may ask all the same (`worker_origins`).
+        bound: where the worker listens.
+    """
+
+    def __init__(self, origins: str = "", *, bound: Iterable[str] = ()) -> None:
+        self._surroundings = Surroundings(Sites(origins), bound)
 
     async def authenticate(self, headers: Mapping[str, str], remote: str | None) -> Caller:
-        """See `Gate`."""
-        del headers, remote
+        """See `Gate`.
+
+        Raises:
+            Forbidden: a web page asks.
+        """
+        del remote
+        self.check(headers)
         return _ANYBODY
+
+    def check(self, headers: Mapping[str, str]) -> None:
+        """Refuse what a web page asks: see `Surroundings`."""
+        self._surroundings.check(headers)
 
 
 class KeyGate:
@@ -159,7 +177,7 @@ def gate_of(
     where = settings.worker_keys
     if where is None and settings.worker_token_keys is None:
         _check_open(settings)
-        return OpenGate()
+        return OpenGate(settings.worker_origins, bound=(settings.worker_host, settings.operator_host))
     signing = rules = None
     if settings.worker_token_keys is not None:
         tokens = _tokens_module()

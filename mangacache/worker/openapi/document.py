@@ -23,7 +23,7 @@ _REQUEST_ID: Final = {"X-Request-Id": {"schema": {"type": "string"}}}
 _PROBLEMS: Final = {
     400: "the request cannot be read",
     401: "there is no credential, or it is not good",
-    403: "the credential is not good for this",
+    403: "the credential is not good for this, or a web page asks that may not",
     404: "there is no such thing",
     408: "the body did not come in time",
     409: "somebody else changed what this builds on, or the version is newer than what is stored (version-gone)",

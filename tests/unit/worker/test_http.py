@@ -380,7 +380,7 @@ async def raw(ask, sent, *, half_close=False):
     [
         b"rubbish\r\n\r\n",
         b"GET /v1/trending HTTP/9.9\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nBad Header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nBad Header\r\n\r\n",
         b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n",
         b"POST /v1/prefetch HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"POST /v1/prefetch HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
@@ -393,7 +393,7 @@ async def test_what_is_no_http_has_problem_details(ask, sent):
     assert json.loads(body)["type"] == "urn:mangacache:problem:bad-request"
 
 
-HEAD = b"POST /v1/prefetch HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/prefetch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 async def test_a_body_that_does_not_come_ends_in_time():

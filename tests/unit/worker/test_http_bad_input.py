@@ -115,7 +115,7 @@ def a_path(draw):
 
 def a_head(draw, *framing):
     method, target = a_path(draw)
-    lines = [f"{method} {target} HTTP/1.1", "Host: a", *framing]
+    lines = [f"{method} {target} HTTP/1.1", "Host: localhost", *framing]
     if draw.randrange(5):
         lines.append("Content-Type: application/json")
     for _ in range(draw.choice([0, 0, 1, 2])):
@@ -275,10 +275,10 @@ async def test_whatever_is_sent_there_is_an_answer_or_an_end_and_nothing_stays_b
 
 STALLED = [
     b"",
-    b"POST /v1/prefetch HTTP/1.1\r\nHost: a\r\n",
-    b"POST /v1/prefetch HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",
+    b"POST /v1/prefetch HTTP/1.1\r\nHost: localhost\r\n",
+    b"POST /v1/prefetch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",
     (
-        b"POST /v1/prefetch HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        b"POST /v1/prefetch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n5\r\nab"
     ),
 ]
