@@ -698,8 +698,10 @@ class Fields:
     )
     worker_origins: str = setting(
         "",
-        "The web sites whose pages may open a WebSocket, with commas between them; `*` for any.",
-        breaks="One is missing: its chat does not connect; `*`: any site's page may try, with the credentials it has.",
+        "The web sites whose pages may open a WebSocket, and ask a worker without keys for anything, with commas"
+        " between them; `*` for any. Such a worker may be asked by the names of their hosts.",
+        breaks="One is missing: its chat does not connect; `*`: any site's page may try, with the credentials it has;"
+        " without keys it needs none.",
         pattern=r"\*|(?:https?://[A-Za-z0-9.:\[\]-]+(?: *, *https?://[A-Za-z0-9.:\[\]-]+)*)?",
         allowed="origins such as https://shop.example, with commas between them, or *",
         example="https://shop.example",
