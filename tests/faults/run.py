@@ -1,6 +1,6 @@
 """Breaks everything that can break, on real processes: `make faults`.
 
-python tests/faults/run.py                      the full form: each fault, two seeds, both servers
+python tests/faults/run.py                      the full form: each fault, two seeds, both servers; under HOLD too
 python tests/faults/run.py --resume             goes on where it was ended
 python tests/faults/run.py --short              the eight faults that the tests run
 python tests/faults/run.py --only 04-failover --seed 7 --server redis --form short
@@ -75,6 +75,7 @@ def _parser():
     parser.add_argument("--only", nargs="*", metavar="FAULT", help=", ".join(fault.name for fault in FAULTS))
     parser.add_argument("--seed", type=int, nargs="*", help="instead of 1 and 2")
     parser.add_argument("--server", choices=SERVERS, nargs="*")
+    parser.add_argument("--policy", choices=("available", "hold"))
     parser.add_argument("--out", type=Path, help="the file of results")
     parser.add_argument("--resume", action="store_true", help="go on with the newest results of this form")
     parser.add_argument("--until", metavar="HH:MM", help="begin no cell after this time")
@@ -92,11 +93,13 @@ def _cells(given, form):
         chosen = full_cells(FAULTS)
         if given.only:
             chosen = [cell for cell in chosen if any(cell.fault.startswith(name) for name in given.only)]
+    if given.policy:
+        chosen = [cell for cell in chosen if cell.policy == given.policy]
     if given.server:
         chosen = [cell for cell in chosen if cell.server in given.server]
     if given.seed:
-        kinds = dict.fromkeys((cell.fault, cell.server) for cell in chosen)
-        chosen = [Cell(fault, seed, server) for seed in given.seed for fault, server in kinds]
+        kinds = dict.fromkeys((cell.fault, cell.server, cell.policy) for cell in chosen)
+        chosen = [Cell(fault, seed, server, policy) for seed in given.seed for fault, server, policy in kinds]
     return chosen
 
 
@@ -123,7 +126,7 @@ def _out(given, form):
 def _done(out):
     if not out.exists():
         return set()
-    return {Cell(row["fault"], row["seed"], row["server"]).name for row in read_results(out)}
+    return {Cell.of(row).name for row in read_results(out)}
 
 
 def _append(out, result):

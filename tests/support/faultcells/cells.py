@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 SERVERS = ("valkey", "redis")
 
@@ -43,15 +43,22 @@ class Cell:
         fault: the name of it, see `faults`.
         seed: of every choice.
         server: `valkey` or `redis`.
+        policy: of the workers, see the setting `redis_policy`.
     """
 
     fault: str
     seed: int
     server: str
+    policy: str = "available"
 
     @property
     def name(self) -> str:
-        return f"{self.fault}.{self.server}.{self.seed}"
+        return f"{self.fault}.{self.server}.{self.seed}{'' if self.policy == 'available' else f'.{self.policy}'}"
+
+    @classmethod
+    def of(cls, result) -> Cell:
+        """Return the cell of a result."""
+        return cls(*(result[field.name] for field in fields(cls)))
 
 
 SHORT_FAULTS = (
@@ -66,12 +73,17 @@ SHORT_FAULTS = (
 )
 
 
+HOLD_FAULTS = (*SHORT_FAULTS[:4], "02-snapshot", "03-stopped", "06-flushed", "08-push")
+"""Those of Redis, where the policies differ."""
+
+
 def full_cells(faults) -> list[Cell]:
-    """Every fault, twice on each server where it can be had."""
-    return [
+    """Every fault, twice on each server where it can be had; then those of Redis once more under HOLD."""
+    available = [
         Cell(fault.name, seed, server)
         for seed in (1, 2)
         for fault in faults
         for server in SERVERS
         if server in fault.servers
     ]
+    return available + [Cell(fault.name, 1, "valkey", "hold") for fault in faults if fault.name in HOLD_FAULTS]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from faultcells import figures
+from faultcells.cells import Cell, full_cells
 from faultcells.faults import FAULTS
 from faultcells.plots import draw
 
@@ -50,28 +51,30 @@ def _kept(rows):
 def _summary(rows):
     operations = sum(row["operations"] for row in rows)
     violations = sum(sum(row["violations"].values()) for row in rows)
-    whole = 2 * sum(len(fault.servers) for fault in FAULTS)
+    whole, held = len(full_cells(FAULTS)), sum(row["policy"] == "hold" for row in rows)
     forms = sorted({row["form"] for row in rows})
     loads = sorted(row["environment"]["load_after"] for row in rows)
     bound = figures.bound_95(violations, operations)
-    whole_run = len(rows) == whole and forms == ["full"]
+    whole_run = {Cell.of(row) for row in rows} == set(full_cells(FAULTS)) and forms == ["full"]
     cells = f"{len(rows)} of the {whole} cells of the full form"
     if forms != ["full"]:
         cells = f"{len(rows)} cells with the load of the {' and the '.join(forms)} form (the full form has {whole})"
     warning = "" if whole_run else ": **this is not a whole run of the full form**"
+    warning = f", {held} of them under HOLD{warning}" if held else warning
     first, (lowest, highest) = rows[0], (loads[0], loads[-1])
     acknowledged, lost, double = (sum(row[name] for row in rows) for name in ("acknowledged", "lost", "duplicates"))
     refused = sum(sum(row["refused_durable"].values()) for row in rows)
+    commits = ", ".join(sorted({row["environment"].get("commit") or "unknown" for row in rows}))
     tried, accepted = (sum(row["fences"].get(f"stale {what}", 0) for row in rows) for what in ("tried", "accepted"))
     return f"""\
-This run: {cells}{warning}; made on {first["at"][:10]},
+This run: {cells}{warning}; made on {first["at"][:10]} of commit {commits},
 Python {first["environment"]["python"]}, {first["environment"]["cores"]} cores that were shared with other work: the load average was {lowest:.0f} to
 {highest:.0f}. Latencies and times are those of that machine.
 
 - {operations:,} operations checked, {acknowledged:,} durable writes acknowledged
 - {lost} acknowledgements lost, {double} duplicates, {violations} violations of any promise (with 95 % confidence below
   {bound:.2g} an operation)
-- durable calls that failed though DynamoDB was well and a worker was there: {refused}
+- durable calls that failed though DynamoDB was well and a worker was there, but for those under HOLD: {refused}
 - back to 99 % of the healthy throughput after {_back(rows)}
 - writes with a stale fence: {tried} tried, {accepted} accepted"""  # noqa: E501 - a page's text
 
@@ -101,7 +104,7 @@ def _line(row):
     reads = row["dynamodb_reads_per_s"]
     violations = sum(row["violations"].values())
     cells = [
-        f"{row['fault']}, {row['server']}, seed {row['seed']}",
+        f"{row['fault']}, {row['server']}, seed {row['seed']}{', HOLD' if row['policy'] == 'hold' else ''}",
         f"{row['operations']:,}",
         f"{row['acknowledged']:,}",
         f"{row['lost']}, {row['duplicates']}, {violations} ({row['bound_95']:.1g})",
@@ -123,7 +126,7 @@ def _section(fault, cells):
     if not cells:
         return f"{head}\nNot in this run.\n"
     first = cells[0]
-    lines = [head, f"![throughput, hits and errors](reliability/{fault.name}.svg)", ""]
+    lines = [head, f"![throughput, errors, hits and availability](reliability/{fault.name}.svg)", ""]
     shaded = ", ".join(f"{name} ({began_s:.1f} to {ended_s:.1f} s)" for name, began_s, ended_s in first["parts"])
     lines.append(f"Drawn: {first['server']}, seed {first['seed']}; shaded: {shaded}.")
     lines.append(f"What failed, of all its cells: {_failed(cells)}.")

@@ -1,4 +1,4 @@
-"""The plot of a fault: throughput, hits and errors over time, with what was wrong shaded."""
+"""The plot of a fault: throughput, errors, hits and availability over time, with what was wrong shaded."""
 
 from __future__ import annotations
 
@@ -28,15 +28,24 @@ def draw(result, path):
     above.set_ylim(bottom=0)
     above.set_ylabel("a second")
     above.legend(loc="upper center", ncols=3, frameon=False, bbox_to_anchor=(0.5, 1.18))
+    tenths = [place / 10 for place in range(len(course["availability"]))]
+    below.step(
+        tenths, _gaps(course["availability"]), where="post", color=INK, linewidth=0.7, label="good calls, by 100 ms"
+    )
     ratios = course["hit_ratio"][:seconds]
-    below.plot(at[: len(ratios)], [float("nan") if ratio is None else ratio for ratio in ratios], color=HITS)
+    below.plot(at[: len(ratios)], _gaps(ratios), color=HITS, label="hits")
     below.set_ylim(-0.02, 1.05)
-    below.set_ylabel("hit ratio")
+    below.set_ylabel("share")
+    below.legend(loc="lower right", ncols=2, frameon=False)
     below.set_xlabel("seconds; shaded: what was wrong")
     figure.tight_layout()
     metadata = {"Date": None, "Creator": None} if str(path).endswith(".svg") else None
     figure.savefig(path, metadata=metadata)
     plt.close(figure)
+
+
+def _gaps(shares):
+    return [float("nan") if share is None else share for share in shares]
 
 
 def _by_second(tenths):

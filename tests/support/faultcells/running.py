@@ -14,7 +14,7 @@ from pathlib import Path
 from faultcells import figures
 from faultcells.breaking import Breakage
 from faultcells.crowd import Crowd
-from faultcells.faults import BY_NAME
+from faultcells.faults import AWAY, BY_NAME
 from faultcells.meters import Meters
 from faultcells.stage import Stage
 from mangacache import MangaCache
@@ -121,6 +121,7 @@ def _result(cell, form, stage, crowd, *, meters, report, times):
         "title": BY_NAME[cell.fault].title,
         "server": cell.server,
         "seed": cell.seed,
+        "policy": cell.policy,
         "form": form.name,
         "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         "seconds": round(ended_s - began_s, 1),
@@ -165,13 +166,13 @@ def _result(cell, form, stage, crowd, *, meters, report, times):
 
 def _refused_durable(cell, crowd, stage):
     """Return how durable calls failed that should not have: by kind and outcome."""
-    fault = BY_NAME[cell.fault]
+    excused = BY_NAME[cell.fault].excused | (AWAY if cell.policy == "hold" else frozenset())
     gone = {"unreachable", "late", "closed"}  # the worker itself was gone, or stood still
     found: dict[str, int] = {}
     for sample in crowd.samples:
         if sample.kind not in figures.DURABLE or sample.outcome in figures.NO_FAILURE or sample.outcome in gone:
             continue
-        if sample.outcome in fault.excused and _in_parts(stage, sample):
+        if sample.outcome in excused and _in_parts(stage, sample):
             continue
         key = f"{sample.kind}: {sample.outcome}"
         found[key] = found.get(key, 0) + 1

@@ -182,6 +182,7 @@ class Stage:
             table_name=f"t-{uuid4().hex[:12]}",
             dynamodb_endpoint=self.dynamodb.url,
             key_prefix=f"{uuid4().hex[:8]}:",
+            redis_policy=self.cell.policy,
             worker_port=0,
             operator_port=0,
             worker_notice_s=0.0,

@@ -65,10 +65,16 @@ def test_percentiles(values, share, expected):
 
 
 def test_the_full_form_is_every_fault_twice_on_each_server_and_the_clocks_on_valkey_alone():
-    cells = full_cells(FAULTS)
+    cells = [cell for cell in full_cells(FAULTS) if cell.policy == "available"]
     assert len(FAULTS) == 16
     assert len(cells) == len(set(cells)) == 2 * (2 * 15 + 1)
     assert {cell.server for cell in cells if cell.fault == "14-clocks"} == {"valkey"}
+
+
+def test_the_full_form_breaks_redis_under_hold_too():
+    held = [cell for cell in full_cells(FAULTS) if cell.policy == "hold"]
+    assert [cell.fault[:2] for cell in held] == ["01", "02", "03", "04", "05", "06", "07", "08"]
+    assert len({cell.name for cell in full_cells(FAULTS)}) == len(full_cells(FAULTS))
 
 
 def _row(fault):
@@ -78,6 +84,7 @@ def _row(fault):
         "title": fault.title,
         "server": "valkey",
         "seed": 1,
+        "policy": "available",
         "form": "full",
         "at": "2026-11-25 12:00",
         "operations": 1000,
@@ -100,7 +107,13 @@ def _row(fault):
         "parts": [["it", 1.0, 2.0]],
         "found": {"noted": 1},
         "environment": {"python": "3.11", "cores": 2, "load_after": 3.0},
-        "course": {"good": [1] * 40, "bad": [0] * 40, "dynamodb_reads": [0] * 40, "hit_ratio": [1.0, None, 0.5, 1.0]},
+        "course": {
+            "good": [1] * 40,
+            "bad": [0] * 40,
+            "dynamodb_reads": [0] * 40,
+            "hit_ratio": [1.0, None, 0.5, 1.0],
+            "availability": [1.0, None, 0.5, 1.0] * 10,
+        },
     }
 
 
@@ -109,7 +122,7 @@ def test_the_page_says_that_it_is_not_of_a_whole_run_and_draws_what_there_is(tmp
     results.write_text(json.dumps([_row(fault) for fault in FAULTS[:2]]), encoding="utf-8")
     write_page(results, tmp_path)
     page = (tmp_path / "reliability.md").read_text(encoding="utf-8")
-    assert "2 of the 62 cells" in page
+    assert "2 of the 70 cells" in page
     assert "not a whole run" in page
     assert "2,000 operations checked" in page
     assert page.count("Not in this run.") == len(FAULTS) - 2
