@@ -112,9 +112,16 @@ class Ask(Generic[Query, Body]):
         return self.cache.session(self.name("session_id"), customer_id=self.customer_id)
 
     async def owned(self) -> Session:
-        """Return that handle, once it is sure that a customer's own token asks for a session of that customer's."""
+        """Return that handle, once it is sure that a customer's own token asks for a session of that customer's.
+
+        It is for calls that refuse by themselves a session of another customer than the handle's; see `looked_at`.
+        """
+        return await self.looked_at() if self.caller.customer_id is not None else self.session()
+
+    async def looked_at(self) -> Session:
+        """Return that handle, once it is sure that the session is no other customer's than whom the request names."""
         session = self.session()
-        if self.caller.customer_id is not None:
+        if session.customer_id is not None:
             self.check_owner(await session.context(turns=1))
         return session
 

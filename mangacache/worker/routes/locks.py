@@ -21,7 +21,7 @@ _DEFAULT = LockBody()
 
 async def _take(ask: Ask[Nothing, LockBody | None]) -> web.StreamResponse:
     body = ask.body or _DEFAULT
-    session = await ask.owned()
+    session = await ask.looked_at()
     lent = await ask.cache.locks.lend(session.id, lease_s=body.lease_s, wait_s=body.wait_s)
     if ask.request.transport is None or ask.request.transport.is_closing():  # nobody would give it back
         await ask.cache.locks.give_back(session.id, lent.lock_token)
@@ -29,12 +29,12 @@ async def _take(ask: Ask[Nothing, LockBody | None]) -> web.StreamResponse:
 
 
 async def _renew(ask: Ask[Nothing, None]) -> web.StreamResponse:
-    session = await ask.owned()
+    session = await ask.looked_at()
     return answer(_said(await ask.cache.locks.prolong(session.id, _token(ask))))
 
 
 async def _release(ask: Ask[Nothing, None]) -> web.StreamResponse:
-    session = await ask.owned()
+    session = await ask.looked_at()
     await ask.cache.locks.give_back(session.id, _token(ask))
     return web.Response(status=204)
 

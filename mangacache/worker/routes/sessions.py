@@ -89,7 +89,8 @@ async def _delete(ask: Ask[Nothing, None]) -> web.StreamResponse:
 
 
 async def _adopt(ask: Ask[Nothing, None]) -> web.StreamResponse:
-    return answer(AdoptAnswer(adopted=await ask.session().adopt()))
+    session = await ask.looked_at()
+    return answer(AdoptAnswer(adopted=await session.adopt()))
 
 
 def _updated(updated: Updated) -> web.Response:

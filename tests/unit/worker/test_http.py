@@ -185,6 +185,19 @@ async def test_a_summary_is_guarded_by_the_fence_of_the_lock(ask):
     assert (await ask("GET", "/v1/sessions/s/context")).json["summary"]["text"] == "x"
 
 
+async def test_a_lock_is_not_for_who_speaks_for_another_customer_than_the_sessions(ask):
+    mine, others = {"Customer-Id": "ada"}, {"Customer-Id": "bob"}
+    await ask("POST", "/v1/sessions/s/turns", json={"role": "user", "content": "x"}, headers=mine)
+    assert kind(await ask("POST", "/v1/sessions/s/lock", headers=others)) == "conflict"
+    held = {"Lock-Token": (await ask("POST", "/v1/sessions/s/lock", headers=mine)).json["lock_token"]}
+    for method in ("PUT", "DELETE"):
+        assert kind(await ask(method, "/v1/sessions/s/lock", headers=held | others)) == "conflict"
+    assert (await ask("PUT", "/v1/sessions/s/lock", headers=held | mine)).status == 200
+    assert (await ask("PUT", "/v1/sessions/s/lock", headers=held)).status == 200, "who names no customer opens any"
+    assert (await ask("DELETE", "/v1/sessions/s/lock", headers=held | mine)).status == 204
+    assert (await ask("POST", "/v1/sessions/not-begun/lock", headers=others)).status == 201
+
+
 async def test_a_session_is_closed_deleted_and_adopted(ask):
     await begun(ask)
     assert (await ask("POST", "/v1/sessions/s/close")).json["meta"]["status"] == "closed"
