@@ -18,7 +18,7 @@ from mangacache.errors import Closed, Invalid
 from mangacache.worker.admitting import GateAdmission
 from mangacache.worker.app import build_app
 from mangacache.worker.auth.gate import gate_of
-from mangacache.worker.draining import Ending, plan
+from mangacache.worker.draining import CUT_OFF_S, PORT, REQUESTS, REST, SESSIONS, SOCKETS, TRACES, Ending, plan
 from mangacache.worker.health import HealthPages
 from mangacache.worker.memory import MemoryPage
 from mangacache.worker.metrics import WorkerMetrics
@@ -32,7 +32,7 @@ from mangacache.worker.sockets.registry import Sockets
 from mangacache.worker.tracing import open_tracing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from mangacache.clock import Clock, Random
     from mangacache.redis import Link
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from mangacache.worker.auth.gate import Gate
     from mangacache.worker.tracing import Tracing
 
-_CUT_OFF_WITHIN_S: Final = 0.5
+_CUT_OFF_WITHIN_S: Final = 0.25
+"""How long who is still connected when a port is closed may take, first to finish, then to be cut off."""
+_TRACES_WITHIN_S: Final = 1.5
 DONE: Final = 0
 UNDONE: Final = 1
 
@@ -110,7 +112,12 @@ async def serve(
         say({"event": "listening", "public": worker.public, "operator": worker.operator})
         await stop.wait()
         cache.telemetry.log.info("leaving", why=stop.why)
-        undone = await worker.leave()
+        open_still = stack.pop_all()
+        try:
+            undone = await worker.leave(open_still.aclose)
+        except BaseException:
+            await open_still.aclose()
+            raise
         say({"event": "left", "undone": undone})
         return UNDONE if undone else DONE
 
@@ -235,29 +242,31 @@ class Worker:
         """Where operators and Prometheus ask."""
         return self._operator.url
 
-    async def leave(self) -> list[str]:
-        """Leave in order, and return what could not be done."""
-        within, telemetry = plan(self._settings), self._cache.telemetry
-        ending = Ending(clock=self._clock, telemetry=telemetry)
+    async def leave(self, close: Callable[[], Awaitable[object]]) -> list[str]:
+        """Leave in order, close all that is open still, and return what could not be done.
+
+        Args:
+            close: ends the block of `open`, and what is around it.
+        """
+        within, telemetry, cache = plan(self._settings), self._cache.telemetry, self._cache
+        ending = Ending(within.shares, before_s=within.notice_s, clock=self._clock, telemetry=telemetry)
         self._readiness.phase = Phase.LEAVING
         await self._clock.sleep(within.notice_s)
         self._readiness.phase = Phase.DRAINING
-        until_s = self._clock.monotonic_s() + within.requests_s
-        tell = partial(self._sockets.drain, within.requests_s)
-        await ending.step("end the sockets", tell, within_s=within.requests_s + _CUT_OFF_WITHIN_S)
-        left_s = max(_CUT_OFF_WITHIN_S, until_s - self._clock.monotonic_s())
-        await ending.step("finish requests", self._requests.settle, within_s=left_s)
+        until_s = self._clock.monotonic_s() + within.requests_s + CUT_OFF_S
+        await ending.step(SOCKETS, partial(self._sockets.drain, within.requests_s))
+        left_s = max(CUT_OFF_S, until_s - self._clock.monotonic_s())
+        await ending.step(REQUESTS, self._requests.settle, within_s=left_s)
         cut_off = self._requests.under_way
-        await ending.step("close the port", self._public.close, within_s=2 * _CUT_OFF_WITHIN_S)
-        await ending.step("close the sessions", self._cache.close, within_s=within.sessions_s + 2 * _CUT_OFF_WITHIN_S)
+        await ending.step(PORT, self._public.close)
+        await ending.step(SESSIONS, cache.close)
         if self._tracing is not None:
-            close = self._tracing.close
-            await ending.step(
-                "send the traces", lambda: anyio.to_thread.run_sync(close, abandon_on_cancel=True), within_s=1.5
-            )
-        report = self._cache.supervisor.state().drain
+            send = partial(anyio.to_thread.run_sync, self._tracing.close, abandon_on_cancel=True)
+            await ending.step(TRACES, send, within_s=_TRACES_WITHIN_S)
+        report = cache.supervisor.state().drain
         if report is not None and not report.complete:
             ending.undone.append(f"sessions: {msgspec.json.encode(report).decode()}")
+        await ending.step(REST, close)
         log = telemetry.log.warning if ending.undone else telemetry.log.info
         log("left", seconds=ending.seconds, requests_cut_off=cut_off, undone=ending.undone)
         return ending.undone

@@ -23,7 +23,7 @@ STUCK = """
 import sys, time
 from mangacache.worker import command, process
 
-async def hang(self):
+async def hang(*_):
     time.sleep(3600)
 
 command.EXIT_BY_S = 0.5

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from mangacache.diagnosis.findings import Finding
     from mangacache.settings import Settings
 
-_WORK_S: Final = 22.5
-_CLOSING_S: Final = 2.5
+_WORK_S: Final = 22.0
+_CLOSING_S: Final = 3.0
 """Whatever is set, a worker works on for no longer than this, and closes in no longer than that."""
 
 
