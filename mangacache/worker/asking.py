@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from mangacache.model import checked_id
 from mangacache.store.append import AnotherCustomers
@@ -197,8 +197,7 @@ def route(operation: Operation, does: Callable[[Ask[Any, Any]], Awaitable[web.St
             raise Forbidden(NOT_YOURS) from error
 
     setattr(handle, OPERATION, operation)
-    keywords = {"allow_head": False} if operation.method == hdrs.METH_GET else {}
-    return web.RouteDef(operation.method, operation.path, handle, keywords)
+    return web.RouteDef(operation.method, operation.path, handle, {})  # where GET is taken, aiohttp takes HEAD as well
 
 
 async def _received(request: web.Request) -> bytes:

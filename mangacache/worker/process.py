@@ -181,7 +181,7 @@ class Worker:
             readiness=self._readiness,
             settings=settings,
             outer=rings,
-            further=[*health.public_routes(), web.get("/v1/ws", self._sockets.handle)],
+            further=[*health.public_routes(), web.get("/v1/ws", self._sockets.handle, allow_head=False)],
             clock=clock,
         )
         pages = [*health.operator_routes(), *OperatorPages(cache, metrics).routes(), *MemoryPage(cache).routes()]

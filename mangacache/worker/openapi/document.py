@@ -62,7 +62,10 @@ def document(told: Sequence[Operation], *, version: str) -> dict[str, Any]:
         "info": {
             "title": "mangacache",
             "version": version,
-            "description": "Sessions of a chatbot: durable, ordered, once. Ids are percent-encoded in paths.",
+            "description": (
+                "Sessions of a chatbot: durable, ordered, once. Ids are percent-encoded in paths. Where GET is taken,"
+                " HEAD is too: the same answer without its body."
+            ),
         },
         "security": [{}, {"bearer": []}],
         "paths": paths,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from urllib.parse import quote
 
 import pytest
@@ -13,6 +14,7 @@ from instances import HurriedClock, Instances
 from mangatest import HANG_GUARD_S
 from multidict import CIMultiDict
 
+from mangacache.worker.app import api_routes
 from mangacache.worker.caller import ROLES, Caller
 
 ODD_IDS = ["a/b", "ü {x} % ?#&", "..", ".", "漫画", "%2F", "%FF", "a\nb", "x" * 128]
@@ -386,6 +388,35 @@ async def raw(ask, sent, *, half_close=False):
             return await reader.read()
     finally:
         writer.close()
+
+
+GETS = sorted(re.sub(r"\{(\w+)[^{}]*\}", "s", route.path) for route in api_routes() if route.method == "GET")
+FAILING = ["/nowhere", "/v1/sessions/s/context?turns=99", "/v1/sessions/none", "/v1/sessions/s/lock"]
+
+
+@pytest.mark.parametrize("path", [*GETS, *FAILING])
+async def test_head_is_answered_as_get_is_but_for_the_body(ask, path):
+    """RFC 9110, section 9.3.2: the same status and headers, the length of the body among them, and no body."""
+    await begun(ask)
+    answers = []
+    for method in ("GET", "HEAD"):
+        sent = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: r\r\nConnection: close\r\n\r\n"
+        head, _, body = (await raw(ask, sent.encode())).partition(b"\r\n\r\n")
+        answers.append((sorted(line for line in head.split(b"\r\n") if not line.startswith(b"Date:")), body))
+    (wanted, body), (got, nothing) = answers
+    assert got == wanted
+    assert f"Content-Length: {len(body)}".encode() in got
+    assert (len(body) > 0, nothing) == (True, b"")
+
+
+async def test_head_says_that_nothing_is_newer_and_that_what_takes_no_get_takes_no_head(ask):
+    await begun(ask)
+    known = (await ask("HEAD", "/v1/sessions/s/context")).headers["ETag"]
+    same = await ask("HEAD", "/v1/sessions/s/context", headers={"If-None-Match": known})
+    assert (same.status, same.headers["ETag"]) == (304, known)
+    refused = await ask("HEAD", "/v1/prefetch")
+    assert (refused.status, refused.headers["Allow"], refused.body) == (405, "POST", b"")
+    assert (await ask("PUT", "/v1/presence")).headers["Allow"] == "GET,HEAD"
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,12 @@ async def test_every_route_is_in_the_document_and_the_other_way_round():
     async with http_world() as ask:
         told = (await ask("GET", "/v1/openapi.json")).json
         routed = {(route.method.lower(), route.resource.canonical) for route in ask.runner.app.router.routes()}
+    heads = {path for method, path in routed if method == "head"}
+    routed -= {("head", path) for path in heads}
     assert {(method, path) for path, methods in told["paths"].items() for method in methods} == routed
     assert len(routed) == len(api_routes()) > 20
+    assert heads == {path for method, path in routed if method == "get"}
+    assert "Where GET is taken, HEAD is too" in told["info"]["description"]
 
 
 async def test_each_operation_has_an_id_of_its_own_and_every_reference_leads_somewhere():

@@ -39,10 +39,10 @@ async def asked():
         settings = instances.settings.replace(worker_port=0, operator_port=0)
         async with Worker.open(cache, settings, clock=SystemClock(), gate=Known()) as worker:
 
-            async def ask(page, credential=None, *, public=False):
+            async def ask(page, credential=None, *, public=False, method="GET"):
                 headers = {"Authorization": f"Bearer {credential}"} if credential else {}
                 where = worker.public if public else worker.operator
-                async with client.get(f"{where}/{page}", headers=headers) as response:
+                async with client.request(method, f"{where}/{page}", headers=headers) as response:
                     return response.status, await response.text()
 
             yield ask
@@ -64,6 +64,16 @@ async def test_health_is_for_everybody_and_its_details_for_operators(asked):
             status, text = await asked("readyz", credential, public=public)
             assert status == 200
             assert ("hit_ratio" in text) is (credential == "operator" and not public), (credential, public)
+
+
+async def test_head_is_taken_wherever_get_is(asked):
+    for public in (True, False):
+        for page in ("healthz", "readyz"):
+            assert await asked(page, public=public, method="HEAD") == (200, "")
+    for page in PAGES:
+        assert await asked(page, "operator", method="HEAD") == (200, "")
+        assert await asked(page, method="HEAD") == (401, "")
+    assert (await asked("v1/ws", "operator", public=True, method="HEAD"))[0] == 405, "there is nothing but a socket"
 
 
 async def test_what_is_not_there_is_told_to_operators_only(asked):
