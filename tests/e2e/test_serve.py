@@ -31,6 +31,23 @@ process.Worker.leave = hang
 from mangacache.cli import main
 sys.exit(main(["serve"]))
 """
+WRITING_NOWHERE = """
+import errno, os, sys
+
+def refuse(event, given):
+    if event == "open":
+        path, _, flags = given
+        if isinstance(path, int) or path == os.devnull or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            return
+    elif event not in {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate"}:
+        return
+    os.write(2, f"writes: {event} {given}\\n".encode())
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+sys.addaudithook(refuse)
+from mangacache.cli import main
+sys.exit(main(["serve"]))
+"""
 
 
 @pytest.fixture
@@ -100,6 +117,30 @@ async def test_a_process_that_hangs_is_gone_in_time_and_shows_where_it_stood(var
     said = "".join(worker.complaints)
     assert "Timeout (0:00:00.500000)!" in said
     assert "in hang" in said
+
+
+async def test_it_writes_no_file_so_that_nothing_need_be_writable(variables):
+    """The task of `config/ecs` has a root that cannot be written to, and no folder besides."""
+    nowhere = {"TMPDIR": "/nowhere", "HOME": "/nowhere", "PYTHONDONTWRITEBYTECODE": "1"}
+    async with (
+        worker_process(variables | nowhere, program=(sys.executable, "-c", WRITING_NOWHERE)) as worker,
+        aiohttp.ClientSession(worker.public) as client,
+    ):
+        for content in ("hello", "é" * 100_000):
+            async with client.post("/v1/sessions/s/turns", json={"role": "user", "content": content}) as response:
+                assert response.status == 201
+        async with client.get("/v1/sessions/s/context?consistency=strong") as response:
+            assert len((await response.json())["turns"]) == 2
+        assert (await _get(f"{worker.operator}/metrics"))[0] == 200
+        assert await worker.leave() == 0, worker.complaints
+    assert [line for line in worker.complaints if line.startswith("writes: ")] == []
+
+
+async def test_what_refuses_to_write_would_see_a_file(variables):
+    opens = WRITING_NOWHERE.replace("from mangacache", "import tempfile; tempfile.gettempdir(); from mangacache", 1)
+    async with worker_process(variables, program=(sys.executable, "-c", opens), started=False) as worker:
+        assert await worker.ended() == 1
+    assert any(line.startswith("writes: open ") for line in worker.complaints)
 
 
 async def test_as_many_files_are_open_as_may_be(variables):

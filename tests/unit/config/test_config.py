@@ -153,6 +153,22 @@ def test_only_workers_reach_the_caches_and_only_the_balancer_reaches_workers():
     }
 
 
+def test_throttles_are_watched_at_the_table_and_at_its_index():
+    """CloudWatch counts those of an index by the index's own name, and not with the table's."""
+    template = _template("alarms")
+    watched = set()
+    for entry in template["Resources"].values():
+        properties = entry["Properties"]
+        if properties.get("MetricName") in {"WriteThrottleEvents", "ReadThrottleEvents"}:
+            names = {each["Name"]: each["Value"]["Ref"] for each in properties["Dimensions"]}
+            watched.add((properties["MetricName"], *sorted(names.items())))
+    table, index = ("TableName", "TableName"), ("GlobalSecondaryIndexName", "IndexName")
+    kinds = ("WriteThrottleEvents", "ReadThrottleEvents")
+    assert watched == {(kind, *names) for kind in kinds for names in ((table,), (index, table))}
+    [made] = _resource("data", "AWS::DynamoDB::Table")["GlobalSecondaryIndexes"]
+    assert template["Parameters"]["IndexName"]["Default"] == made["IndexName"]
+
+
 def test_alarms_watch_metrics_that_there_are():
     resources = _template("alarms")["Resources"]
     alarms = {name: entry["Properties"] for name, entry in resources.items() if entry["Type"].endswith("::Alarm")}
@@ -203,7 +219,10 @@ def test_the_task_gives_a_worker_the_time_and_the_files_that_it_needs():
 
 
 def test_the_task_is_not_root_writes_nowhere_and_begins_without_a_shell():
+    """A worker writes no file, which `tests/e2e/test_serve.py` holds: so it has no folder for one, not even /tmp."""
     assert WORKER["entryPoint"] == ["mangacache", "serve"]
+    assert not TASK.get("volumes")
+    assert not WORKER.get("mountPoints")
     for container in (WORKER, COLLECTOR):
         assert container["readonlyRootFilesystem"] is True
         assert container["linuxParameters"]["capabilities"] == {"drop": ["ALL"]}
