@@ -8,6 +8,7 @@ from mangacache.sessions.intake import Intake
 from mangacache.sessions.mailbox import Mailboxes
 from mangacache.sessions.reading import Reads
 from mangacache.sessions.residents import Residents
+from mangacache.sessions.standstill import Standstill
 from mangacache.sessions.supervisor import Supervisor
 from mangacache.sessions.touches import Farewells, Touches
 from mangacache.sessions.writing import DEFAULT_POLICY, Policy, Writes
@@ -82,12 +83,14 @@ class Sessions:
             recover=self._recover,
             escalate=self._escalate,
         )
+        standstill = Standstill(clock)
         self._writes = Writes(
             store,
             tier,
             residents=residents,
             mailboxes=mailboxes,
             intake=intake,
+            standstill=standstill,
             reads=self._reads,
             tasks=background,
             settings=settings,
@@ -100,6 +103,7 @@ class Sessions:
             residents=residents,
             mailboxes=mailboxes,
             intake=intake,
+            standstill=standstill,
             touches=touches,
             farewells=farewells,
             tasks=tasks,

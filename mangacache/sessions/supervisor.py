@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mangacache.sessions.mailbox import Mailboxes
     from mangacache.sessions.memory import Memory
     from mangacache.sessions.residents import Residents
+    from mangacache.sessions.standstill import Standstill
     from mangacache.sessions.touches import Farewells, Touches
     from mangacache.sessions.treatment import DeadLetter
     from mangacache.settings import Settings
@@ -37,7 +38,6 @@ _BETWEEN_STEPS_S: Final = 0.002
 _MEMORY_EVERY_S: Final = 1.0
 _WORST_OF_S: Final = 60.0
 _SMOOTHING: Final = 0.5
-_STOOD_STILL_S: Final = 1.0
 
 
 class Supervisor:
@@ -54,6 +54,7 @@ class Supervisor:
         residents: Residents,
         mailboxes: Mailboxes,
         intake: Intake,
+        standstill: Standstill,
         touches: Touches,
         farewells: Farewells,
         tasks: TaskOwner,
@@ -67,6 +68,7 @@ class Supervisor:
         self._residents = residents
         self._mailboxes = mailboxes
         self._intake = intake
+        self._standstill = standstill
         self._farewells = farewells
         self._clock = clock
         self._telemetry = telemetry
@@ -163,6 +165,7 @@ class Supervisor:
         pause_s = BUSY_TICK_S
         while True:
             before_s = self._clock.monotonic_s()
+            self._standstill.look_at(before_s + pause_s)
             await self._clock.sleep(pause_s)
             now_s = self._clock.monotonic_s()
             self._measured(now_s - before_s - pause_s, now_s)
@@ -175,7 +178,7 @@ class Supervisor:
     def _measured(self, late_s: float, now_s: float) -> None:
         """Take note of how late the loop ran, and let more or fewer calls in by it."""
         late_s = max(0.0, late_s)
-        if late_s > _STOOD_STILL_S:  # the process was stopped, or its clock was moved: no turn took as long as that
+        if self._standstill.looked(now_s):  # it was stopped, or its clock was moved: no turn took as long as that
             self._mailboxes.stood_still_s += late_s
         if now_s - self._worst_since_s > _WORST_OF_S:
             self._worst_since_s, self._worst_lag_s, self._worst_step_s = now_s, 0.0, 0.0

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mangacache.sessions.mailbox import Mailboxes
     from mangacache.sessions.reading import Reads
     from mangacache.sessions.residents import Residents
+    from mangacache.sessions.standstill import Standstill
     from mangacache.settings import Settings
     from mangacache.store import Store
     from mangacache.store.effects import Steps
@@ -54,6 +55,7 @@ class Writes:
         residents: Residents,
         mailboxes: Mailboxes,
         intake: Intake,
+        standstill: Standstill,
         reads: Reads,
         tasks: TaskOwner,
         settings: Settings,
@@ -65,6 +67,7 @@ class Writes:
         self._residents = residents
         self._mailboxes = mailboxes
         self._intake = intake
+        self._standstill = standstill
         self._reads = reads
         self._wait_s = settings.message_deadline_s
         self._window_age_s = settings.window_age_s
@@ -105,6 +108,8 @@ class Writes:
             await self._let_in(policy)
             # Who waits outside is behind whatever was stored meanwhile, of which memory may know nothing any more.
             waited, queued_at = True, known_at_first.version if known_at_first is not None else Version()
+        if self._standstill.calls_may_be_late:
+            waited, queued_at = True, Version()
         actor = self._residents.actor(session_id)
         stored, again = False, False
 

@@ -917,6 +917,14 @@ MUTANTS = (
     ),
     _mutant(
         "A",
+        "the search through all turns after a standstill",
+        "sessions/writing.py",
+        "        if self._standstill.calls_may_be_late:\n            waited, queued_at = True, Version()\n",
+        "",
+        (SUPERVISOR, "before_a_process_stood_still"),
+    ),
+    _mutant(
+        "A",
         "the time within which restarts are counted",
         "sessions/restarts.py",
         "if len(times_s) == RESTARTS and now_s - times_s[0] < WITHIN_S:",

@@ -235,6 +235,28 @@ async def test_a_retry_that_waits_to_be_let_in_finds_what_was_stored_before_it_h
         assert (await retry).number == 1
 
 
+async def test_what_was_sent_before_a_process_stood_still_is_found_however_much_came_between(fleet):
+    """It waited in a socket meanwhile; whoever sent it has sent it again, to another worker."""
+    async with fleet.worker() as worker, fleet.worker() as other:
+        await worker.say("1")
+        await other.say("sent twice", *(f"{n}" for n in range(40)))
+        session = worker.session("s")
+        fleet.clock.pass_s(10)
+        worker.forget()
+        assert (await session.append(role="user", content="sent twice", turn_id="sent twice")).number == 2
+        fleet.clock.pass_s(1)
+        worker.forget()
+        assert (await session.append(role="user", content="sent twice", turn_id="sent twice")).duplicate
+
+
+async def test_who_has_not_stood_still_looks_through_no_more_than_the_window(fleet):
+    async with fleet.worker() as worker:
+        await worker.say(*(f"{n}" for n in range(40)))
+        looks = worker.table.counts["Query"]
+        await worker.say("another")
+        assert worker.table.counts["Query"] == looks
+
+
 # What dies
 
 
