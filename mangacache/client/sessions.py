@@ -91,9 +91,11 @@ class WorkerSession:
         rate_limit: str | None = None,
     ) -> tuple[Appended, ...]:
         """Store up to 32 turns: all of them or none; see `Session.append_many` of the library."""
+        # A try may come late, behind its own repetition and more turns than a worker's window: each one says from where
+        # on it is to be looked for. Who knows nothing of the session does so from the second one on.
+        after = after if after is not None else self.version
         body = append_body(turns, after=after, rate_limit=rate_limit, random=self._caller.random)
-        # Found in the worker's window as a rule; a retry may come when it has moved on.
-        again = body | {"after": str(self.version or Version())} if after is None else None
+        again = body | {"after": str(Version())} if after is None else None
         answer = await self._call("POST", "/turns", body=body, again=again)
         done = tuple(each.value() for each in read(WireAppends, answer.body).turns)
         for appended in done:

@@ -79,18 +79,14 @@ class Asked(msgspec.Struct):
     """A message that is not answered yet.
 
     Attributes:
-        message: as it is sent first, without its id.
-        again: as it is sent from then on: an append says what was known before, so that it is found among the turns
-            however many were stored meanwhile.
+        message: as it is sent, without its id. An append says what was known before it, so that it is found among the
+            turns however late a try of it comes, and however many were stored meanwhile.
         turn_ids: of an append's turns; none of another message.
-        tried: it has been sent.
         rests: it was refused for now, and is not to be sent before its time.
     """
 
     message: dict[str, Any]
-    again: dict[str, Any]
     turn_ids: frozenset[str]
-    tried: bool = False
     rests: bool = False
 
 
@@ -120,8 +116,9 @@ class Talk:
     def ask(self, message: dict[str, Any], turn_ids: frozenset[str] = frozenset()) -> int:
         """Note a message to be sent, until it is answered or withdrawn; returns its id."""
         self._next_id += 1
-        again = {"after": str(self._told), **message} if turn_ids and self._told is not None else message
-        self._asked[self._next_id] = Asked(message, again, turn_ids)
+        if turn_ids and self._told is not None:
+            message = {"after": str(self._told), **message}
+        self._asked[self._next_id] = Asked(message, turn_ids)
         for turn_id in turn_ids:
             self._own_ids[turn_id] = None
         while len(self._own_ids) > _MOST_OWN + WINDOW * len(self._asked):
@@ -152,9 +149,7 @@ class Talk:
         asked = self._asked.get(number)
         if asked is None or asked.rests:
             return None
-        message = asked.again if asked.tried else asked.message
-        asked.tried = True
-        return {**message, "id": number}
+        return {**asked.message, "id": number}
 
     # What is heard
 
