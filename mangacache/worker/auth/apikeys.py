@@ -65,7 +65,7 @@ class ApiKeys:
         """
         try:
             keys = tuple(msgspec.json.decode(text, type=_Listed).keys)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid(f"the list of API keys cannot be read: {told(error)}") from None
         if len({key.id for key in keys}) < len(keys):
             raise Invalid("the list of API keys has two keys of one id: give each its own")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -22,6 +23,7 @@ from mangacache.worker.caller import ROLES
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
 _SECRET_MODE: Final = 0o600
 
@@ -63,12 +65,12 @@ async def _key(arguments: argparse.Namespace) -> int:
         until = datetime.fromtimestamp(now_s + arguments.days * 86_400, UTC)
     given, kept = new_key(arguments.id, arguments.role, until=until, note=arguments.note)
     path = arguments.file
-    listed = ApiKeys.parse(read(str(path), "the list")) if path is not None and path.exists() else ApiKeys(())
-    text = listed.with_key(kept)
     if path is None:
-        _say(text.decode(), to_error=True)
+        _say(ApiKeys(()).with_key(kept).decode(), to_error=True)
     else:
-        _replace(path, text)
+        with _alone(path):
+            listed = ApiKeys.parse(read(str(path), "the list")) if path.exists() else ApiKeys(())
+            _replace(path, listed.with_key(kept))
     _say(given + "\n")
     return 0
 
@@ -92,16 +94,16 @@ async def _revoke(arguments: argparse.Namespace) -> int:
     if where is None or where.startswith(ENVIRONMENT):
         raise Invalid("there is no file to put it into: set worker_revoked to a path")
     path = Path(where)
-    listed = _revoked(path)
-    now_s = SystemClock().time_s()
     keep_s = settings.worker_token_longest_s + 2 * settings.worker_token_leeway_s
-    if arguments.token_id is not None:
-        listed = listed.with_token(arguments.token_id, now_s=now_s, keep_s=keep_s)
-    else:
-        # What an issuer whose clock runs ahead has issued so far is to be held too.
-        until_s = now_s + settings.worker_token_leeway_s
-        listed = listed.with_customer(arguments.customer, now_s=until_s, keep_s=keep_s)
-    _replace(path, listed.text())
+    with _alone(path):
+        listed, now_s = _revoked(path), SystemClock().time_s()
+        if arguments.token_id is not None:
+            listed = listed.with_token(arguments.token_id, now_s=now_s, keep_s=keep_s)
+        else:
+            # What an issuer whose clock runs ahead has issued so far is to be held too.
+            until_s = now_s + settings.worker_token_leeway_s
+            listed = listed.with_customer(arguments.customer, now_s=until_s, keep_s=keep_s)
+        _replace(path, listed.text())
     return 0
 
 
@@ -114,6 +116,20 @@ async def _signing_key(arguments: argparse.Namespace) -> int:
 
 def _revoked(path: Path) -> Revocations:
     return Revocations.parse(read(str(path), "worker_revoked")) if path.exists() else Revocations()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Have commands that change one list come after each other: of two that read it at once, one's change is lost.
+
+    The lock is on a file beside it, which stays: the list itself is another file after each change.
+    """
+    try:
+        with (path.parent / f".{path.name}.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise Invalid(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _replace(path: Path, text: bytes) -> None:

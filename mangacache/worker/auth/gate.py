@@ -127,26 +127,29 @@ class KeyGate:
             raise self._refusal("there are no customers' tokens here")
         from mangacache.worker.auth.tokens import NotGood  # noqa: PLC0415 - needs the extra `worker`
 
+        signing = self._signing.value
         try:
-            claims = self._signing.value.read(given, rules=self._rules, now_s=self._clock.time_s())
+            claims = signing.read(given, rules=self._rules, now_s=self._clock.time_s())
         except NotGood as why:
             raise self._refusal(f"token: {why}") from None
         if self._revoked is not None and self._revoked.value.hold(claims):
             raise self._refusal("token: revoked")
+        mark = signing.mark(claims.key_id)
         return Caller(
             kind="customer",
             scopes=CUSTOMER,
             customer_id=claims.customer_id,
             key_id=claims.key_id,
             until_s=claims.until_s + self._rules.leeway_s,
-            stands=lambda: self._holds_by(claims),
+            stands=lambda: self._holds_by(claims, mark),
         )
 
     def _lists(self, key: ApiKey) -> bool:
         return self._keys is not None and key in self._keys.value.keys
 
-    def _holds_by(self, claims: Claims) -> bool:
-        signed = self._signing is not None and claims.key_id in self._signing.value
+    def _holds_by(self, claims: Claims, mark: bytes | None) -> bool:
+        """Tell whether the very key that signed it is still listed, not another by its kid, and it is not revoked."""
+        signed = self._signing is not None and self._signing.value.mark(claims.key_id) == mark
         return signed and (self._revoked is None or not self._revoked.value.hold(claims))
 
     def _refusal(self, why: str) -> Unauthenticated:

@@ -36,7 +36,7 @@ class Revocations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         try:
             return msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid(f"the list of revocations cannot be read: {told(error)}") from None
 
     def hold(self, claims: Claims) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import secrets
 from typing import Annotated, Any, Final, TypeGuard, cast
 
@@ -10,7 +11,7 @@ import jwt
 import msgspec
 
 from mangacache.errors import Invalid, MangaCacheError
-from mangacache.model import MAX_ID_BYTES
+from mangacache.model import checked_id
 from mangacache.worker.auth.apikeys import told
 
 ALGORITHMS: Final = {"HS256": "oct", "EdDSA": "OKP"}
@@ -77,16 +78,17 @@ class SigningKeys:
     a shared secret, is not to be had.
     """
 
-    def __init__(self, keys: dict[str, jwt.PyJWK], signer: str | None) -> None:
+    def __init__(self, keys: dict[str, jwt.PyJWK], signer: str | None, *, marks: dict[str, bytes]) -> None:
         self._keys = keys
         self._signer = signer
+        self._marks = marks
 
     def __repr__(self) -> str:
         return f"<SigningKeys {', '.join(self._keys)}>"
 
-    def __contains__(self, key_id: object) -> bool:
-        """Tell whether there is a key of that `kid`."""
-        return key_id in self._keys
+    def mark(self, key_id: str) -> bytes | None:
+        """Return what tells the key of a `kid` from any other that had it, or will; None where there is none."""
+        return self._marks.get(key_id)
 
     @classmethod
     def parse(cls, text: bytes) -> SigningKeys:
@@ -97,12 +99,13 @@ class SigningKeys:
         """
         try:
             listed = msgspec.json.decode(text, type=_JwkSet).keys
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid(f"the set of signing keys cannot be read: {told(error)}") from None
         if len({key.kid for key in listed}) < len(listed):
             raise Invalid("the set of signing keys has two keys of one kid: give each its own")
         signers = [key.kid for key in listed if key.k or key.d]
-        return cls({key.kid: _usable(key) for key in listed}, signers[0] if signers else None)
+        usable, marks = {key.kid: _usable(key) for key in listed}, {key.kid: _mark(key) for key in listed}
+        return cls(usable, signers[0] if signers else None, marks=marks)
 
     def mint(self, customer_id: str, *, rules: Rules, lifetime_s: float, now_s: float) -> str:
         """Return a new token of a customer's.
@@ -166,7 +169,7 @@ _OPTIONS: Final = {
 def _judged(says: dict[str, Any], key_id: str, *, rules: Rules, now_s: float) -> Claims:
     customer_id, token_id, issued_s, until_s = (says.get(name) for name in ("sub", "jti", "iat", "exp"))
     from_s = says.get("nbf", issued_s)
-    if not isinstance(customer_id, str) or not 1 <= len(customer_id.encode("utf-8", "replace")) <= MAX_ID_BYTES:
+    if not _is_id(customer_id):
         raise NotGood("it names no customer")
     if not isinstance(token_id, str) or not token_id:
         raise NotGood("it has no id")
@@ -183,6 +186,13 @@ def _judged(says: dict[str, Any], key_id: str, *, rules: Rules, now_s: float) ->
     )
 
 
+def _is_id(value: object) -> TypeGuard[str]:
+    try:
+        return checked_id(cast("str", value), what="customer id") == value
+    except Invalid:
+        return False
+
+
 def _is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**40
 
@@ -196,6 +206,11 @@ def _usable(key: _Jwk) -> jwt.PyJWK:
         return jwt.PyJWK.from_dict(msgspec.to_builtins(key))
     except (jwt.PyJWTError, ValueError, TypeError):
         raise Invalid(f"the signing key {key.kid!r} is not one of its kind") from None
+
+
+def _mark(key: _Jwk) -> bytes:
+    """Return a hash of what a token's signature is checked by, and of nothing else: not of the private part."""
+    return hashlib.sha256(msgspec.json.encode((key.kty, key.alg, key.k, key.crv, key.x))).digest()
 
 
 def _size(text: str) -> int:

@@ -6,16 +6,18 @@ import ast
 import base64
 import json
 import os
+import threading
 from pathlib import Path
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import mangacache.worker.auth
 from mangacache import Invalid, Settings
 from mangacache.cli import main
 from mangacache.clock import SystemClock
-from mangacache.worker.auth import apikeys
+from mangacache.worker.auth import apikeys, command
 from mangacache.worker.auth.apikeys import ApiKeys, new_key
 from mangacache.worker.auth.gate import KeyGate, OpenGate, gate_of
 from mangacache.worker.auth.origins import check_origin
@@ -185,6 +187,7 @@ def test_keys_are_rotated_by_putting_the_new_one_first():
         {"nbf": "soon"},
         {"sub": "x" * 129},
         {"sub": 7},
+        {"sub": "\ud800"},
         {"jti": 7},
         {"aud": ["a"]},
         {"aud": "A"},
@@ -272,7 +275,7 @@ async def test_a_changed_file_is_read_again_within_a_second(tmp_path, clock):
     assert failures == []
 
 
-@pytest.mark.parametrize("how", ["revoked", "signing key taken out"])
+@pytest.mark.parametrize("how", ["revoked", "signing key taken out", "another key by the same kid"])
 async def test_who_stays_by_a_token_stays_no_longer_than_it_is_good(how, tmp_path, clock):
     def source(name, text, parse):
         (tmp_path / name).write_bytes(text)
@@ -288,9 +291,26 @@ async def test_who_stays_by_a_token_stays_no_longer_than_it_is_good(how, tmp_pat
         listed = Revocations().with_customer("c1", now_s=clock.time_s(), keep_s=700)
         (tmp_path / "revoked").write_bytes(listed.text())
     else:
-        (tmp_path / "signing").write_bytes(_jwks(_oct("s2")))
+        other = _oct("s2") if how == "signing key taken out" else _oct("s1", b"1" * 32)
+        (tmp_path / "signing").write_bytes(_jwks(other))
+        os.utime(tmp_path / "signing", ns=(1, 1))
     clock.now_s += 1
     assert not caller.stands()
+
+
+async def test_who_stays_by_a_token_stays_when_its_key_is_joined_by_others_or_becomes_public(tmp_path, clock):
+    made = jwt.algorithms.OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate(), as_dict=True)
+    private = made | {"kid": "e1", "alg": "EdDSA"}
+    path = tmp_path / "signing"
+    path.write_bytes(_jwks(private))
+    signing = Source(str(path), "signing", SigningKeys.parse, clock=clock, on_failure=lambda *_: None)
+    gate = KeyGate(None, signing=signing, rules=RULES, clock=clock)
+    token = signing.value.mint("c1", rules=RULES, lifetime_s=60, now_s=clock.time_s())
+    caller = await gate.authenticate({"Authorization": f"Bearer {token}"}, None)
+    public = {name: value for name, value in private.items() if name != "d"}
+    path.write_bytes(_jwks(_oct("new"), public))
+    clock.now_s += 1
+    assert caller.stands()
 
 
 async def test_a_file_that_breaks_leaves_the_last_sound_list_and_says_so(tmp_path, clock):
@@ -306,6 +326,22 @@ async def test_a_file_that_breaks_leaves_the_last_sound_list_and_says_so(tmp_pat
     clock.now_s += 1
     assert source.value.find(given, now_s=NOW_S) == kept
     assert failures == ["credentials_not_reloaded"] * 2
+
+
+@pytest.mark.parametrize("parse", [ApiKeys.parse, SigningKeys.parse, Revocations.parse])
+@pytest.mark.parametrize(
+    "text", [b'{"keys":' + b"[" * 10**5, b'{"x":' + b"[" * 10**5, b'{"tokens":' + b'{"a":' * 10**5]
+)
+def test_a_file_that_is_nested_without_end_leaves_the_last_sound_list_too(tmp_path, clock, parse, text):
+    path = tmp_path / "list.json"
+    path.write_bytes(Revocations().text() if parse == Revocations.parse else b'{"keys": []}')
+    failures = []
+    source = Source(str(path), "list", parse, clock=clock, on_failure=lambda what, _: failures.append(what))
+    sound = source.value
+    path.write_bytes(text)
+    clock.now_s += 1
+    assert source.value is sound
+    assert failures == ["credentials_not_reloaded"]
 
 
 def test_a_list_may_be_a_secret_in_the_environment(monkeypatch, clock):
@@ -428,4 +464,32 @@ def test_the_commands_make_a_key_and_a_token_that_a_gate_takes_and_revoke_it(tmp
     assert claims.customer_id == "c1"
     assert run("token", "revoke", "--token-id", claims.token_id) == (0, "")
     assert Revocations.parse(revoked.read_bytes()).hold(claims)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["keys.json", "revoked.json", "signing.json"]
+    kept = [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")]
+    assert sorted(kept) == ["keys.json", "revoked.json", "signing.json"]
+
+
+@pytest.mark.parametrize("what", ["key", "token"])
+def test_commands_that_change_a_list_at_once_lose_nothing_of_each_other(tmp_path, monkeypatch, what):
+    """The second one begins when the first has read the list, and has not written it yet."""
+    path = tmp_path / "list.json"
+    monkeypatch.setenv("MANGACACHE_WORKER_REVOKED", str(path))
+    second = []
+    real = command._replace
+
+    def run(name):
+        arguments = ["key", "bot", name, "--file", str(path)]
+        return main(arguments if what == "key" else ["token", "revoke", "--token-id", name])
+
+    def replace(*arguments):
+        if not second:
+            second.append(threading.Thread(target=run, args=("second",)))
+            second[0].start()
+            second[0].join(0.5)  # where nothing holds it up, it has ended by then: and its change is overwritten
+        real(*arguments)
+
+    monkeypatch.setattr(command, "_replace", replace)
+    assert run("first") == 0
+    second[0].join(60)
+    text = path.read_bytes()
+    names = [key.id for key in ApiKeys.parse(text).keys] if what == "key" else [*Revocations.parse(text).tokens]
+    assert names == ["first", "second"]
