@@ -147,7 +147,7 @@ class Session:
             turn_id: the caller's id of this turn; an append repeated with it is stored once. Without one, the turn
                 gets a random id and a repeated call stores it again.
             attributes: free attributes: text, numbers, bytes, lists, mappings, sets.
-            after: for a retry that may come after 32 more turns: the token from before the first try.
+            after: where a try may arrive after 32 more turns: the token from before the first try, with each.
             rate_limit: take a unit of this limit of the customer's first, for a message that took none with its
                 context: one more round trip to Redis.
 

@@ -115,7 +115,7 @@ class AppendBody(Asked, frozen=True):
     """One turn, or several in `turns`: all of them or none are stored.
 
     Attributes:
-        after: for a retry that may come after 32 more turns: the version from before the first try.
+        after: where a try may arrive after 32 more turns: the version from before the first try, with each.
         rate_limit: the limit of the customer's of which a unit is taken first.
     """
 
