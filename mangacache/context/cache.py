@@ -96,9 +96,7 @@ class RedisContexts:
             tasks=self._tasks,
             telemetry=telemetry,
         )
-        self._wire = Wire(
-            link, self._keeper, calls, clock=clock, random=random, telemetry=telemetry, announcer=announcer
-        )
+        self._wire = Wire(link, self._keeper, calls, random=random, telemetry=telemetry, announcer=announcer)
         telemetry.redis_up.set(1)
         link.admit_with(self._debts.admit)
         self._watch = Watch(settings.key_prefix, telemetry=telemetry)

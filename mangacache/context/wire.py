@@ -72,7 +72,6 @@ class Wire:
         keeper: EpochKeeper,
         calls: Calls,
         *,
-        clock: Clock,
         random: Random,
         telemetry: Telemetry,
         announcer: Announcer,
@@ -80,7 +79,6 @@ class Wire:
         self._link = link
         self._keeper = keeper
         self._calls = calls
-        self._clock = clock
         self._random = random
         self._telemetry = telemetry
         self._announcer = announcer
@@ -184,13 +182,11 @@ class Wire:
         """Run a script under an epoch; an answer that comes after the epoch has changed does not count."""
         watch = script.name in _WATCHED
         key = self._calls.key(session_id, epoch)
-        asked_s = self._clock.monotonic_s()
         if (tracer := self._telemetry.tracer) is None:
             reply = await self._link.run(script, key, arguments, tag=epoch, watch=watch)
         else:
             with tracer.span("redis", script.name):
                 reply = await self._link.run(script, key, arguments, tag=epoch, watch=watch)
-        self._telemetry.redis_seconds.labels(script.name).observe(self._clock.monotonic_s() - asked_s)
         if self._keeper.epoch != epoch:
             raise Moved
         return reply

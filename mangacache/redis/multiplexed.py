@@ -133,6 +133,7 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
         tag: int | None,
         repeatable: bool,
     ) -> Any:
+        asked_s = self._clock.monotonic_s()
         for _ in range(_MOST_DROPS):
             lent = self._current
             if lent is None or not lent.line.usable:
@@ -145,12 +146,14 @@ class MultiplexedLink(ReconnectingLink[PipelinedLine]):
             self._counts[name] = self._counts.get(name, 0) + 1
             ahead = before if before is not WATCH or lent.line.watches else b""
             outcome = await lent.line.put(command, ahead)
+            if type(outcome) is ReplyError and script is not None and forgotten(outcome):
+                outcome = await lent.line.put(("EVAL", script.text, *command[2:]), ahead)
             kind = type(outcome)
             if kind is not Unheard and kind is not ReplyError:
+                if script is not None:
+                    self._took(name, self._clock.monotonic_s() - asked_s)
                 return outcome
-            if kind is ReplyError and script is not None and forgotten(outcome):
-                outcome = await lent.line.put(("EVAL", script.text, *command[2:]), ahead)
-            if type(outcome) is Unheard:
+            if kind is Unheard:
                 if outcome.retired:
                     continue  # it was not sent, and another connection may be there
                 if outcome.broke and repeatable and not self._closed:

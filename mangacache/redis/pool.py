@@ -85,7 +85,10 @@ class PooledLink(ReconnectingLink[Line]):
                 await lent.call("ASKING")
             return await lent.run(script, key, arguments, more_keys=more_keys)
 
-        return await self._ask(script.name, send, tag=tag, repeatable=repeatable)
+        asked_s = self._clock.monotonic_s()
+        reply = await self._ask(script.name, send, tag=tag, repeatable=repeatable)
+        self._took(script.name, self._clock.monotonic_s() - asked_s)
+        return reply
 
     async def call(
         self,

@@ -122,6 +122,7 @@ class ReconnectingLink(ABC, Generic[L]):
         self._renew_every_s = renew_every_s
         self._renewing: asyncio.Task[None] | None = None
         self._counters: dict[str, Counter] = {}
+        self._took = telemetry.redis_seconds.observe  # told of every script that was answered, whoever asked for it
         self.stand: Callable[[float], None] = telemetry.redis_up.set
         self._generation = 0
         self._down = ""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 
 import prometheus_client
+import pytest
 import structlog
 
-from mangacache.telemetry import Telemetry, logger
+from mangacache.telemetry import _BUCKETS_S, Telemetry, Times, logger
 
 
 def test_each_instance_counts_in_a_registry_of_its_own():
@@ -22,6 +23,29 @@ def test_a_registry_can_be_shown_as_prometheus_reads_it():
     telemetry = Telemetry()
     telemetry.contexts.labels("memory").inc()
     assert b'mangacache_contexts_total{source="memory"} 1.0' in prometheus_client.generate_latest(telemetry.registry)
+
+
+def test_times_are_shown_as_prometheus_s_own_histogram_shows_them():
+    seconds = [0.0, *_BUCKETS_S, *(1.001 * bound for bound in _BUCKETS_S), 11.0, 600.0]
+    ours, theirs = prometheus_client.CollectorRegistry(), prometheus_client.CollectorRegistry()
+    times = Times("a_call_seconds", "Time of a call.", "script", registry=ours)
+    histogram = prometheus_client.Histogram(
+        "a_call_seconds", "Time of a call.", ["script"], buckets=_BUCKETS_S, registry=theirs
+    )
+    for number, each in enumerate(seconds):
+        times.observe(f"script {number % 2}", each)
+        histogram.labels(f"script {number % 2}").observe(each)
+    text = prometheus_client.generate_latest(theirs).decode().splitlines()
+    assert prometheus_client.generate_latest(ours).decode().splitlines() == [
+        line for line in text if "_created" not in line
+    ]
+
+
+def test_a_registry_refuses_a_second_metric_of_the_name_of_one_of_times():
+    registry = prometheus_client.CollectorRegistry()
+    Times("a_call_seconds", "Time of a call.", "script", registry=registry)
+    with pytest.raises(ValueError, match="Duplicated"):
+        prometheus_client.Histogram("a_call_seconds", "Time of a call.", registry=registry)
 
 
 def test_what_was_never_counted_is_0():

@@ -379,6 +379,15 @@ async def test_it_is_sent_again_once_and_not_where_it_was_late(redis):
 # Replies that are none
 
 
+async def test_each_script_that_is_answered_is_timed_at_first_and_when_it_was_forgotten(redis):
+    async with linked(redis) as link:
+        await call(link)
+        redis.known.clear()
+        await call(link)
+        await outcomes([call(link, key="a list")])
+        assert link._telemetry.value("mangacache_redis_call_seconds_count", script="echo") == 2
+
+
 async def test_a_script_that_was_forgotten_is_told_again_to_all_who_ask(redis):
     async with linked(redis) as link:
         redis.known.clear()

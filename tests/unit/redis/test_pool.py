@@ -170,6 +170,14 @@ async def test_what_breaks_one_connection_gives_up_those_that_are_idle():
         assert server.open == 0
 
 
+async def test_each_script_that_is_answered_is_timed():
+    async with linked(Server()) as link:
+        await call(link)
+        await asyncio.gather(call(link, "refused"), return_exceptions=True)
+        await call(link)
+        assert link._telemetry.value("mangacache_redis_call_seconds_count", script="any") == 2
+
+
 async def test_a_refusal_by_the_server_breaks_nothing():
     server = Server()
     async with linked(server) as link:

@@ -155,6 +155,24 @@ async def test_hits_misses_and_latencies_are_told_for_each_tier(shared_valkey):
         assert _value(after, "mangacache_dynamodb_request_seconds_count") >= 1
 
 
+async def test_each_script_s_time_is_told_whichever_service_runs_it(shared_valkey):
+    async with Instances.open(shared_valkey) as instances, instances.cache() as cache:
+        await cache.session("s", customer_id="c").append(role="user", content="hello", rate_limit="messages")
+        await cache.connections.connect("x", "s", customer_id="c")
+        await cache.presence.heartbeat("c")
+        await cache.trending.record("berserk-1")
+        await cache.trending.top("hour")
+        async with cache.locks.session("s"):
+            pass
+        telemetry = cache.telemetry
+        services = ("rate_limit", "connection_put", "presence_seen", "trending_add", "trending_top", "lock_take")
+        counted = {
+            script: telemetry.value("mangacache_redis_call_seconds_count", script=script)
+            for script in ("commit", *services)
+        }
+    assert {script for script, count in counted.items() if not count} == set()
+
+
 async def test_a_session_that_redis_does_not_hold_is_a_miss_of_redis_and_read_in_dynamodb():
     async with Instances.open() as instances:
         async with instances.cache() as writer:
