@@ -45,7 +45,6 @@ ALLOWED = {
         "time.time",
         "time.monotonic",
         "time.thread_time",
-        "time.thread_time",
         "random.Random",
         "asyncio.sleep",
         "asyncio.timeout",
