@@ -1,7 +1,4 @@
-"""Refusals, to the bytes of a reply: DAX's own path of codes, from which clients make their errors.
-
-A path is one that the clients know or ends beside all of them: the beginning of a known one crashes the Python client.
-"""
+"""Refusals, to the bytes of a reply: the path of codes, the message, and what DynamoDB said beside it."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import msgspec
 
 from mangacache.local.dax.cbor import NULL, array, blob, integer, text
 from mangacache.local.dax.items import encode_values
+from mangacache.testing.dax.codes import UNAUTHORIZED, UNREACHABLE, codes_of, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,35 +16,6 @@ if TYPE_CHECKING:
     from mangacache.local.dax.calls import Call, SchemaOf
     from mangacache.local.dax.items import IdOf
 
-_DYNAMODB: Final = (4, 37, 38, 39)
-_LAST: Final = {
-    "ProvisionedThroughputExceededException": 40,
-    "ResourceNotFoundException": 41,
-    "ConditionalCheckFailedException": 43,
-    "ResourceInUseException": 45,
-    "ValidationException": 46,
-    "InternalServerErrorException": 47,
-    "ItemCollectionSizeLimitExceededException": 48,
-    "LimitExceededException": 49,
-    "ThrottlingException": 50,
-    "TransactionConflictException": 57,
-    "TransactionCanceledException": 58,
-    "TransactionInProgressException": 59,
-    "IdempotentParameterMismatchException": 60,
-    "RequestLimitExceededException": 61,
-}
-_NAMES: Final = {
-    "InternalServerError": "InternalServerErrorException",
-    "RequestLimitExceeded": "RequestLimitExceededException",
-    "ThrottledException": "ThrottlingException",
-    "Throttling": "ThrottlingException",
-}
-"""What DynamoDB and boto call otherwise than DAX's clients."""
-_ACCESS_DENIED: Final = (4, 37, 38, 42)
-_OTHER: Final = (3, 37, 38, 39)
-"""Not to be tried again; the code is taken from the text."""
-_UNREACHABLE: Final = (3, 37, 54)
-_UNAUTHORIZED: Final = (4, 23, 31, 33)
 _BAD_REQUEST: Final = 400
 _UNAUTHORIZED_STATUS: Final = 401
 _SERVER_ERROR: Final = 500
@@ -84,21 +53,15 @@ def failure_of(
     reasons: Sequence[Reason] | None = None,
 ) -> Failure:
     """Return the refusal that DynamoDB's error code stands for."""
-    code = _NAMES.get(code, code)
+    code = name_of(code)
     return Failure(
-        codes=_codes(code),
+        codes=codes_of(code),
         message=message,
         code=code,
         status=status,
         request_id=request_id,
         reasons=None if reasons is None else tuple(reasons),
     )
-
-
-def _codes(code: str) -> tuple[int, ...]:
-    if code == "AccessDeniedException":
-        return _ACCESS_DENIED
-    return (*_DYNAMODB, _LAST[code]) if code in _LAST else _OTHER
 
 
 def failure_of_response(response: Mapping[str, Any], call: Call, schema_of: SchemaOf, id_of: IdOf) -> Failure:
@@ -136,14 +99,12 @@ def _reasons(reasons: Sequence[Mapping[str, Any]], call: Call, schema_of: Schema
 
 def unreachable(message: str) -> Failure:
     """Return the refusal of a server that has no answer from DynamoDB: a write may or may not be done."""
-    return Failure(codes=_UNREACHABLE, message=message, code="InternalServerErrorException", status=_SERVER_ERROR)
+    return Failure(codes=UNREACHABLE, message=message, code="InternalServerErrorException", status=_SERVER_ERROR)
 
 
 def unauthorized(message: str) -> Failure:
     """Return the refusal of a wrong or missing signature."""
-    return Failure(
-        codes=_UNAUTHORIZED, message=message, code="UnrecognizedClientException", status=_UNAUTHORIZED_STATUS
-    )
+    return Failure(codes=UNAUTHORIZED, message=message, code="UnrecognizedClientException", status=_UNAUTHORIZED_STATUS)
 
 
 def reply_failure(failure: Failure) -> bytes:

@@ -1,4 +1,4 @@
-"""How DAX refuses: the codes on its wire and the exceptions the Python client makes of them.
+"""How DAX refuses: the exceptions that the Python client makes of the codes on its wire.
 
 The shapes are those of `amazon-dax-client`'s `DaxServiceError` and `DaxClientError`, which are botocore's
 `ClientError` with more attributes; a caller that catches `ClientError` and looks at `code` cannot tell the two apart.
@@ -10,34 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
+from mangacache.testing.dax.codes import NOT_RETRYABLE, UNREACHABLE, codes_of, name_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_DYNAMODB: Final = (4, 37, 38, 39)
-"""The beginning of every code path that stands for an error of DynamoDB's."""
-_LAST_CODES: Final[Mapping[str, int]] = {
-    "ProvisionedThroughputExceededException": 40,
-    "ResourceNotFoundException": 41,
-    "ConditionalCheckFailedException": 43,
-    "ResourceInUseException": 45,
-    "ValidationException": 46,
-    "InternalServerErrorException": 47,
-    "ItemCollectionSizeLimitExceededException": 48,
-    "LimitExceededException": 49,
-    "ThrottlingException": 50,
-    "TransactionConflictException": 57,
-    "TransactionCanceledException": 58,
-    "TransactionInProgressException": 59,
-    "IdempotentParameterMismatchException": 60,
-    "RequestLimitExceededException": 61,
-}
-_NAMES: Final[Mapping[str, str]] = {
-    "InternalServerError": "InternalServerErrorException",
-    "RequestLimitExceeded": "RequestLimitExceededException",
-}
-"""DynamoDB's codes that the client gives another name."""
-_UNREACHABLE: Final = [3, 37, 54]
-_NOT_RETRYABLE: Final = 3
 _RETRYABLE_CODES: Final = frozenset({"InternalServerErrorException", "TransactionCanceledException"})
 _RETRYABLE_STATUSES: Final = frozenset({408, 429, 500, 503})
 _THROTTLES: Final = frozenset(
@@ -77,7 +54,7 @@ class DaxError(ClientError):  # type: ignore[misc] # botocore ships no types
     def retryable(self) -> bool:
         """Whether the client sends the request again: also after a failed condition, and also a write."""
         return (
-            bool(self.codes and self.codes[0] != _NOT_RETRYABLE)
+            bool(self.codes and self.codes[0] != NOT_RETRYABLE)
             or self.code in _RETRYABLE_CODES
             or self.http_status in _RETRYABLE_STATUSES
         )
@@ -119,17 +96,13 @@ class DaxClientError(DaxError):
 def refused(operation: str, error: ClientError) -> DaxServiceError:
     """Return DynamoDB's refusal as it comes through DAX: without the item of a failed condition, which has no place."""
     detail: Mapping[str, Any] = error.response.get("Error", {})
-    given = str(detail.get("Code", ""))
-    code = _NAMES.get(given, given)
-    codes = [*_DYNAMODB, _LAST_CODES[code]] if code in _LAST_CODES else [_NOT_RETRYABLE, *_DYNAMODB[1:]]
-    if code == "AccessDeniedException":
-        codes = [4, 37, 38, 42]
+    code = name_of(str(detail.get("Code", "")))
     reasons: Any = error.response.get("CancellationReasons")
     return DaxServiceError(
         operation,
         str(detail.get("Message", "")),
         code=code,
-        codes=codes,
+        codes=list(codes_of(code)),
         http_status=error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", _BAD_REQUEST),
         cancellation_reasons=None if reasons is None else _flat(reasons),
     )
@@ -142,7 +115,7 @@ def _flat(reasons: Sequence[Mapping[str, Any]]) -> list[Any]:
 def throttled(operation: str) -> DaxServiceError:
     """Return a refusal for load; nothing was done."""
     code = "ThrottlingException"
-    codes = [*_DYNAMODB, _LAST_CODES[code]]
+    codes = list(codes_of(code))
     return DaxServiceError(operation, "Rate exceeded", code=code, codes=codes, http_status=_BAD_REQUEST)
 
 
@@ -150,7 +123,7 @@ def unreachable(operation: str, cause: BaseException) -> DaxServiceError:
     """Return the error of a node that has no answer from DynamoDB; a write may or may not be done."""
     message = f"DynamoDB did not answer: {type(cause).__name__}: {cause}"
     code = "InternalServerErrorException"
-    return DaxServiceError(operation, message, code=code, codes=_UNREACHABLE, http_status=_SERVER_ERROR)
+    return DaxServiceError(operation, message, code=code, codes=list(UNREACHABLE), http_status=_SERVER_ERROR)
 
 
 def end_of_stream(operation: str) -> DaxServiceError:

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from mangacache.clock import SystemClock
 from mangacache.errors import Invalid
 from mangacache.testing import MemoryDax, MemoryDynamoDB
-from mangacache.testing.dax import DaxOptions, errors
+from mangacache.testing.dax import DaxOptions, codes, errors
 from mangacache.testing.dax import cluster as cluster_module
 from mangacache.testing.dax import node as node_module
 from mangacache.testing.dax import writing as writing_module
@@ -1125,7 +1125,7 @@ def test_errors_have_the_shape_of_the_real_client_s():
         names = ("code", "codes", "http_status", "auth_error", "wait_for_recovery_before_retry", "response")
         return {name: getattr(error, name) for name in names} | {"text": str(error)}
 
-    for code, last in errors._LAST_CODES.items():
+    for code, last in codes.LAST.items():
         detail = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
         ours = errors.refused("GetItem", ClientError(detail, "GetItem"))
         theirs = RealErrors.DaxServiceError("GetItem", "m", [4, 37, 38, 39, last], None, code, 400)
