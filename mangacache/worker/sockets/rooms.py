@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mangacache.worker.sockets.news import Hole
 
 ALONE: Final = "no Redis is configured: what other workers append is not heard"
+UNHEARD: Final = "the session's events cannot be heard now"
 UNREADABLE: Final = "the session cannot be read now"
 GONE: Final = "the session is older than what was seen of it: it has expired, or the table was restored"
 _PATIENT_TRIES: Final = 2
@@ -52,6 +53,7 @@ class Room:
         self._entering = 0
         self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._listening: asyncio.Task[None] | None = None
+        self._failures = 0
         self._told = Version()
         self._target = Version()
         self._due = self._latest = self._telling = False
@@ -138,20 +140,55 @@ class Room:
 
     async def _listen(self) -> None:
         try:
-            async with self._cache.session(self._session_id).events() as events:
-                self._begun.set_result(None)
-                async for event in events:
-                    self._heard(event)
-        except (Invalid, Rejected, Closed) as error:
-            if isinstance(error, Invalid):  # without Redis there are no events, and one worker does without
-                self.deaf = ALONE
-                self._begun.set_result(None)
-            elif not self._begun.done():
+            while True:
+                await self._hear()
+        except Invalid:  # without Redis there are no events, and one worker does without
+            self.deaf = ALONE
+            self._known()
+        except (Rejected, Closed) as error:
+            if self._begun.done():
+                self._lost(str(error))
+            else:
                 self._begun.set_exception(error)
         finally:
             if not self._begun.done():
                 self._begun.set_exception(Closed("this worker's sockets are closed"))
                 self._begun.exception()
+
+    async def _hear(self) -> None:
+        """Hear the events until they end; whatever ends them, the sockets are told, and after a pause it goes on.
+
+        Raises:
+            Closed: the instance is closed.
+            Invalid, Rejected: there are no events, or too many are followed; only before anybody was let in.
+        """
+        failed: Exception = Transient("the session's events have ended")
+        try:
+            async with self._cache.session(self._session_id).events() as events:
+                self._known()
+                async for event in events:
+                    self._heard(event)
+                    self._failures = 0
+        except Closed:
+            raise
+        except Exception as error:  # a room that hears nothing and says nothing would leave its sockets behind
+            if isinstance(error, Invalid | Rejected) and not self._begun.done():
+                raise
+            failed = error
+        self._failures += 1
+        self._cache.telemetry.count_survived("session_unheard", failed)
+        self._lost(UNHEARD)
+        self._known()
+        await self._clock.sleep(min(_CAP_S, _PAUSE_S * 2 ** min(self._failures, 10)))
+
+    def _known(self) -> None:
+        """Let in who waits: it is known whether the events are heard."""
+        if not self._begun.done():
+            self._begun.set_result(None)
+
+    def _lost(self, why: str) -> None:
+        self.deaf = why
+        self._tell_gap(why)
 
     def _heard(self, event: Event) -> None:
         match event.kind:
@@ -161,9 +198,9 @@ class Room:
                     self._latest = True
                     self._tell_soon()
             case "gap" if event.lost:
-                self.deaf = event.why
-                self._tell_gap(event.why)
+                self._lost(event.why)
             case "gap" if event.version is None:
+                self.deaf = None  # that it is heard again may be among what was dropped
                 self._latest = True
                 self._tell_soon()
             case _:
@@ -195,13 +232,14 @@ class Room:
                     if tries > _PATIENT_TRIES:
                         self._tell_gap(UNREADABLE)
                     await self._clock.sleep(min(_CAP_S, max(_PAUSE_S * 2 ** min(tries, 10), error.retry_after_s)))
+                except Closed:
+                    return
+                except Exception as error:  # noqa: BLE001 - what comes next is another try, or has come already
+                    self._latest = True
+                    self._cache.telemetry.count_survived("session_untold", error)
+                    self._tell_gap(UNREADABLE)
                 else:
                     tries = 0
-        except Closed:
-            return
-        except MangaCacheError as error:  # what comes next is another try
-            self._cache.telemetry.count_survived("session_untold", error)
-            self._tell_gap(UNREADABLE)
         finally:
             self._telling = False
 
@@ -218,12 +256,15 @@ class Room:
             self._latest = self._latest or latest
             raise
         telling = Telling(context)
-        for member in tuple(self.members):
+        told = tuple(self.members)
+        for member in told:
             if member.behind(context):
                 hole = member.missing(context)
                 older: Sequence[Turn] = () if hole is None else await self._older(hole, context)
                 member.take(context, telling, older)
         self._told = context.version
+        if any(member.behind(context) for member in self.members.keys() - told):
+            self._due = True  # who came meanwhile had read before it
         if self.deaf is None and not self._latest:
             for member in self.members:
                 if member.seen.covers(context.version):
@@ -231,13 +272,14 @@ class Room:
 
     async def _read(self, *, latest: bool) -> Context:
         """Return the session's context, not older than what was heard of."""
-        session = self._cache.session(self._session_id)
+        session, target = self._cache.session(self._session_id), self._target
         level = Consistency.LATEST if latest else Consistency.SESSION
         try:
-            return await session.context(turns=WINDOW, at_least=self._target, consistency=level)
+            return await session.context(turns=WINDOW, at_least=target, consistency=level)
         except VersionGone:
             context = await session.context(turns=WINDOW, consistency=Consistency.STRONG)
-            self._target = context.version
+            if self._target == target:  # else of something newer was heard: the next read meets it
+                self._target = context.version
             for member in self.members:
                 if not context.version.covers(member.seen):
                     member.restart(GONE, context.version)

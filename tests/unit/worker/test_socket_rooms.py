@@ -12,7 +12,7 @@ from sockets import eventually
 
 from mangacache.clock import SystemClock
 from mangacache.ephemeral import Event
-from mangacache.errors import Closed, Corrupt, Rejected, Transient, VersionGone
+from mangacache.errors import Closed, Corrupt, Invalid, Rejected, Transient, VersionGone
 from mangacache.model import History, Version
 from mangacache.telemetry import Telemetry
 from mangacache.worker.sockets.admission import Admitted
@@ -35,6 +35,8 @@ class HandmadeCache:
         self.meanwhile = None
         self.old_reads = []
         self.first_event = Event(kind="subscribed")
+        self.no_events = []
+        self.subscribed = 0
 
     def session(self, session_id):
         del session_id
@@ -42,9 +44,15 @@ class HandmadeCache:
 
     @asynccontextmanager
     async def events(self):
+        self.subscribed += 1
+        if self.no_events:
+            raise self.no_events.pop(0)
+
         async def stream():
             yield self.first_event
             while (event := await self.events_waiting.get()) is not None:
+                if isinstance(event, Exception):
+                    raise event
                 yield event
 
         yield stream()
@@ -102,6 +110,10 @@ def kinds(member):
         else (said["first"], said["last"])
         for said in member._wire._transport.said
     ]
+
+
+def unheard(rig):
+    return rig.cache.telemetry.survived.labels("session_unheard")._value.get()
 
 
 @pytest.fixture
@@ -170,6 +182,106 @@ async def test_a_subscription_that_is_lost_again_while_it_is_made_up_for_is_made
     rig.cache.events_waiting.put_nowait(STANDS)
     await rig.heard(member, "caught_up")
     assert [level for _, level in rig.cache.reads] == ["latest", "latest"]
+
+
+async def test_events_that_fail_or_end_are_a_gap_and_are_heard_again(rig):
+    """Whatever it was: a room that heard nothing more would leave its sockets behind for ever."""
+    member = await rig.enter()
+    for at, failure in enumerate((RuntimeError("a fault"), Invalid("a notice that is none"), None), start=1):
+        rig.cache.now = context(at)  # and no event of it comes
+        rig.cache.events_waiting.put_nowait(failure)
+        await rig.heard(member, "gap", at, "caught_up")
+        assert unheard(rig) == at
+    assert rig.cache.subscribed == 4
+
+
+async def test_who_enters_while_the_events_fail_is_told_so_and_of_what_comes_when_they_do_not(rig):
+    rig.cache.no_events = [RuntimeError("a fault"), Rejected("too many")]
+    second = asyncio.ensure_future(rig.room.begun())
+    member = await rig.enter()
+    await second
+    rig.room.give_up()
+    rig.cache.now = context(1)
+    await rig.heard(member, "gap", 1, "caught_up")
+    assert unheard(rig) == 2
+
+
+async def test_a_room_that_would_be_one_too_many_is_refused(rig):
+    rig.cache.no_events = [Rejected("too many")]
+    with pytest.raises(Rejected):
+        await rig.room.begun()
+    assert rig.room.is_empty
+
+
+async def test_events_that_end_since_the_instance_is_closed_are_asked_for_no_more(rig):
+    member = await rig.enter()
+    rig.cache.no_events = [Closed("this MangaCache is closed")]
+    rig.cache.events_waiting.put_nowait(None)
+    await rig.heard(member, "gap")
+    await eventually(lambda: len(rig.rooms._tasks) == 0)
+    assert rig.room.deaf is not None
+
+
+async def test_that_it_is_heard_again_is_not_lost_with_events_that_were_dropped(rig):
+    """They came so fast that the word that the subscription stands was dropped with them."""
+    member = await rig.enter()
+    rig.cache.events_waiting.put_nowait(LOST)
+    await rig.heard(member, "gap")
+    rig.cache.now = context(2)
+    rig.cache.events_waiting.put_nowait(Event(kind="gap", why="taken too slowly"))
+    await rig.heard(member, "gap", 1, 2, "caught_up")
+
+
+async def test_who_joins_while_the_others_are_told_is_told_of_it_too(rig):
+    """He read before the turn, and joins while what another one has missed is read."""
+    first, late = await rig.enter(), []
+    rig.cache.now = context(40)
+    rig.cache.older = [turn(number) for number in range(1, 9)]
+
+    async def join_meanwhile():
+        if rig.cache.history_asked and not late:
+            late.append(await rig.enter(read=context(39)))
+
+    rig.cache.meanwhile = join_meanwhile
+    rig.cache.happens(Version(1, 39, 1))
+    await rig.heard(first, *range(1, 41))
+    await eventually(lambda: late)
+    await rig.heard(late[0], 40)
+
+
+async def test_an_event_that_comes_while_a_read_fails_is_told(rig):
+    member = await rig.enter()
+
+    async def fail():
+        rig.cache.meanwhile = None
+        rig.cache.now = context(2)
+        rig.cache.happens(Version(1, 2, 1))
+        await eventually(lambda: rig.room._target == Version(1, 2, 1))
+        raise RuntimeError("a fault")
+
+    rig.cache.meanwhile = fail
+    rig.cache.happens(Version(1, 1, 1))
+    await rig.heard(member, "gap", 1, 2, "caught_up")
+
+
+async def test_a_turn_that_comes_while_a_restored_table_is_read_is_told(rig):
+    """What was restored is read; what comes meanwhile is read again."""
+    rig.cache.now = context(9)
+    member = await rig.enter()
+    rig.cache.failures = [VersionGone("restored")]
+    rig.cache.now = context(4)
+
+    async def appended():
+        rig.cache.meanwhile = None
+        rig.cache.now = context(12)
+        rig.cache.happens(Version(1, 12, 1))
+        await eventually(lambda: rig.room._target.number == 12)
+
+    rig.cache.meanwhile = appended
+    rig.cache.old_reads = [context(4)]
+    rig.cache.happens(Version(1, 10, 1))
+    await rig.heard(member, *range(5, 13))
+    assert rig.cache.reads[-1][0].number == 12
 
 
 async def test_who_is_being_let_in_misses_nothing_that_a_lost_subscription_did_not_bring(rig):
