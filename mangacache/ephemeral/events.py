@@ -17,15 +17,17 @@ import msgspec
 
 from mangacache.errors import Closed, Invalid
 from mangacache.model import Version, checked_id
+from mangacache.redis.channels import Deaf, Hears, Said
 from mangacache.redis.notices import CLOSED, DELETED, OWED, customer_channel, decode_notice, session_channel
-from mangacache.redis.subscriptions import MOST_WAITING, Deaf, Hears, Said
+from mangacache.redis.subscriptions import MOST_WAITING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from types import TracebackType
 
+    from mangacache.redis.channels import Listener, Signal
     from mangacache.redis.notices import Notice
-    from mangacache.redis.subscriptions import Listener, Signal, Subscriptions
+    from mangacache.redis.subscriptions import Subscriptions
     from mangacache.settings import Settings
 
 _MOST_SESSIONS: Final = 1_024

@@ -11,14 +11,15 @@ from mangacache.ephemeral import scripts
 from mangacache.ephemeral.holding import Held
 from mangacache.ephemeral.lending import Hold
 from mangacache.errors import MangaCacheError, Rejected, Transient
-from mangacache.redis.subscriptions import Hears, Said
+from mangacache.redis.channels import Hears, Said
 
 if TYPE_CHECKING:
     import asyncio
 
     from mangacache.clock import Clock, Random
     from mangacache.ephemeral.asking import Asker
-    from mangacache.redis.subscriptions import Listener, Subscriptions
+    from mangacache.redis.channels import Listener
+    from mangacache.redis.subscriptions import Subscriptions
     from mangacache.store import Store
     from mangacache.store.fences import Unclaimed
     from mangacache.tasks import TaskOwner

@@ -8,12 +8,12 @@ not. While a node is away those of its keys fail at once, and the others' go on.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from mangacache.redis.link import LinkLost, Redirected, ScriptFailed
-from mangacache.redis.pipeline import PipelinedLine, heard
+from mangacache.redis.nodes import told_slots
 from mangacache.redis.reconnecting import said
-from mangacache.redis.slots import SLOTS, owned, slot_of
+from mangacache.redis.slots import SLOTS, slot_of
 from mangacache.settings import RedisAddress
 from mangacache.tasks import TaskOwner
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mangacache.clock import Clock, Random
     from mangacache.redis.dialing import Dialer
     from mangacache.redis.link import Admission, Argument, Changes, Script
+    from mangacache.redis.nodes import NodeLink
     from mangacache.redis.slots import Owned
     from mangacache.settings import Settings
     from mangacache.telemetry import Telemetry
@@ -31,56 +32,6 @@ _MOST_HOPS: Final = 8
 _READ_AGAIN_AFTER_S: Final = 0.1
 _FOLLOW_BASE_S: Final = 0.05
 _FOLLOW_CAP_S: Final = 0.5
-
-
-class NodeLink(Protocol):
-    """A `Link` to one node of a cluster; `asking` says that the slot is on its way there.
-
-    Attributes:
-        stand: told 1 when it is up again and 0 when it is down.
-    """
-
-    stand: Callable[[float], None]
-
-    def admit_with(self, admission: Admission) -> None:
-        """See `Link`."""
-
-    def watch_with(self, changes: Changes) -> None:
-        """See `Link`."""
-
-    @property
-    def up(self) -> bool:
-        """See `Link`."""
-
-    async def run(
-        self,
-        script: Script,
-        key: str,
-        arguments: Sequence[Argument],
-        *,
-        more_keys: Sequence[str] = (),
-        tag: int | None = None,
-        repeatable: bool = False,
-        watch: bool = False,
-        asking: bool = False,
-    ) -> Any:
-        """See `Link`."""
-
-    async def call(
-        self,
-        *command: Argument,
-        key: str | None = None,
-        tag: int | None = None,
-        repeatable: bool = False,
-        asking: bool = False,
-    ) -> Any:
-        """See `Link`."""
-
-    def drop(self) -> None:
-        """See `Link`."""
-
-    async def close(self) -> None:
-        """See `Link`."""
 
 
 class ClusterLink:
@@ -319,7 +270,7 @@ class ClusterLink:
             for address in self._whom_to_ask():
                 try:
                     async with self._clock.timeout(self._within_s):
-                        found = await self._asked(address)
+                        found = await told_slots(self._dialer, address, clock=self._clock)
                 except (LinkLost, ScriptFailed, TimeoutError) as error:
                     why = LinkLost(f"no slots from {address}: {said(error)}", sent=False)
                 else:
@@ -344,24 +295,6 @@ class ClusterLink:
         seed = self._dialer.address
         nodes = sorted(self._nodes.items(), key=lambda item: (not item[1].up, self._random.random()))
         return [RedisAddress(host=host, port=port, tls=seed.tls) for (host, port), _ in nodes] + [seed]
-
-    async def _asked(self, address: RedisAddress) -> list[Owned]:
-        """Ask a node on a connection of its own: it may be a replica, which is admitted to nothing else.
-
-        Raises:
-            LinkLost: it does not answer.
-            ScriptFailed: it is no node of a cluster, or refuses.
-        """
-        username, password = await self._dialer.login()
-        line = await self._dialer.open(address, lambda: PipelinedLine(clock=self._clock, gone=lambda _: None))
-        try:
-            await line.log_in(username, password, 0)
-            found = owned(heard(await line.ask("CLUSTER", "SLOTS"), "who has which slot"))
-        finally:
-            line.abort()
-        if not found:
-            raise LinkLost("it knows of no slots", sent=False)
-        return found
 
     def _take(self, found: list[Owned], asked: str) -> None:
         """Take in who has which slot. Who is no primary any more is let go of.

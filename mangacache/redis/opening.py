@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from mangacache.clock import Clock, Random
-    from mangacache.redis.cluster import NodeLink
     from mangacache.redis.link import Admission, Argument, Changes, Link, Script, Server
+    from mangacache.redis.nodes import NodeLink
     from mangacache.settings import RedisAddress, Settings
     from mangacache.telemetry import Telemetry
 

@@ -8,13 +8,11 @@ is never left in the belief that it has heard everything.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-import msgspec
-
 from mangacache.errors import Closed, Rejected
+from mangacache.redis.channels import Channel, Listener, Said
 from mangacache.redis.link import LinkLost
 from mangacache.redis.listening import Elsewhere
 from mangacache.redis.reconnecting import said
@@ -40,120 +38,6 @@ Dial: TypeAlias = "Callable[[Hearer, Place], Awaitable[Ear]]"
 """Opens a connection for subscriptions, or raises `LinkLost`."""
 
 
-class Said(msgspec.Struct, frozen=True, gc=False):
-    """A message."""
-
-    payload: bytes
-
-
-class Hears(msgspec.Struct, frozen=True, gc=False):
-    """The subscription stands: everything that is published from now on is heard, until `Deaf`."""
-
-
-class Deaf(msgspec.Struct, frozen=True, gc=False):
-    """Something may have been missed.
-
-    Attributes:
-        why: in words.
-        lost: whether nothing is heard any more until the next `Hears`; else messages were taken too slowly, and it
-            goes on.
-    """
-
-    why: str
-    lost: bool
-
-
-Signal: TypeAlias = "Said | Hears | Deaf"
-
-
-class Listener:
-    """One consumer of a channel: a bounded queue of signals."""
-
-    def __init__(self, channel: str, *, limit: int) -> None:
-        self.channel = channel
-        self._limit = limit
-        self._signals: deque[Signal] = deque()
-        self._ready = asyncio.Event()
-        self._closed = False
-
-    def __repr__(self) -> str:
-        return f"<Listener to {self.channel}, {len(self._signals)} waiting>"
-
-    async def ready(self) -> None:
-        """Wait until something has happened: at first, until it is known whether the subscription stands.
-
-        Raises:
-            Closed: the subscriptions were closed.
-        """
-        while not self._signals:
-            if self._closed:
-                raise Closed("this MangaCache is closed")
-            self._ready.clear()
-            await self._ready.wait()
-
-    async def next(self) -> Signal:
-        """Return what happened next.
-
-        Raises:
-            Closed: the subscriptions were closed.
-        """
-        await self.ready()
-        return self._signals.popleft()
-
-    def tell(self, signal: Signal) -> None:
-        """Add a signal; where there is no room, what waits is dropped and the consumer is told that."""
-        if len(self._signals) >= self._limit:
-            self._signals.clear()
-            why = f"{self._limit} messages waited: they were taken too slowly, and dropped"
-            self._signals.append(Deaf(why, lost=False))
-        self._signals.append(signal)
-        self._ready.set()
-
-    def close(self) -> None:
-        """Have the consumer end once it has taken what waits."""
-        self._closed = True
-        self._ready.set()
-
-
-class _Channel:
-    """A channel that somebody listens to.
-
-    Attributes:
-        ear: where it is, or is being, subscribed to.
-        state: what its listeners were told last; None at first.
-    """
-
-    __slots__ = ("ear", "listeners", "name", "state")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.listeners: set[Listener] = set()
-        self.ear: Ear | None = None
-        self.state: Hears | Deaf | None = None
-
-    @property
-    def standing(self) -> bool:
-        """Whether it is subscribed to."""
-        return isinstance(self.state, Hears)
-
-    def tell(self, signal: Signal) -> None:
-        """Tell every listener."""
-        for listener in tuple(self.listeners):
-            listener.tell(signal)
-
-    def hears(self) -> None:
-        """Tell that the subscription stands."""
-        self.state = Hears()
-        self.tell(self.state)
-
-    def deaf(self, why: str) -> None:
-        """Tell that it does not, once until it stands again."""
-        self.ear = None
-        if not isinstance(self.state, Deaf):
-            self.state = Deaf(why, lost=True)
-            self.tell(self.state)
-
-
 class Subscriptions:
     """The channels that a process listens to; a `Hearer` of its connections.
 
@@ -172,7 +56,7 @@ class Subscriptions:
         self._random = random
         self._telemetry = telemetry
         self._tasks = TaskOwner(on_failure=telemetry.count_survived)
-        self._channels: dict[str, _Channel] = {}
+        self._channels: dict[str, Channel] = {}
         self._ears: dict[Place, Ear] = {}
         self._places: dict[Place, None] = {}
         self._dialling: dict[Place, asyncio.Task[Ear | LinkLost]] = {}
@@ -205,7 +89,7 @@ class Subscriptions:
         if channel is None:
             if len(self._channels) >= MOST_CHANNELS:
                 raise Rejected(f"{MOST_CHANNELS} channels are listened to already: nothing was done")
-            channel = self._channels[name] = _Channel(name)
+            channel = self._channels[name] = Channel(name)
             self._tasks.start(self._attach(channel), name="subscribe to a channel")
         listener = Listener(name, limit=limit)
         channel.listeners.add(listener)
@@ -242,13 +126,13 @@ class Subscriptions:
 
     # Channels
 
-    def _leave(self, channel: _Channel) -> None:
+    def _leave(self, channel: Channel) -> None:
         if self._channels.get(channel.name) is channel:
             del self._channels[channel.name]
             if channel.ear is not None and channel.standing:  # else `_attach` sees to it
                 channel.ear.remove(channel.name)
 
-    async def _attach(self, channel: _Channel) -> None:
+    async def _attach(self, channel: Channel) -> None:
         """Subscribe, for as long as somebody listens: exponential back-off with full jitter."""
         place: Place = None
         tries = moves = 0
@@ -273,7 +157,7 @@ class Subscriptions:
             await self._clock.sleep(self._random.random() * min(_CAP_S, _BASE_S * 2 ** min(tries, 10)))
             tries += 1
 
-    async def _subscribed(self, channel: _Channel, place: Place) -> None:
+    async def _subscribed(self, channel: Channel, place: Place) -> None:
         """Subscribe at a node.
 
         Raises:
@@ -295,7 +179,7 @@ class Subscriptions:
         places = [None, *self._places]
         return places[(tries + 1) % len(places)]
 
-    def _lost(self, channel: _Channel, why: str) -> None:
+    def _lost(self, channel: Channel, why: str) -> None:
         self._telemetry.survived.labels("subscription_lost").inc()
         channel.deaf(why)
         self._tasks.start(self._attach(channel), name="subscribe to a channel")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
-
-import msgspec
+from typing import TYPE_CHECKING, cast
 
 from mangacache.clock import random_id
-from mangacache.errors import Invalid, Transient
+from mangacache.errors import Invalid
 from mangacache.model import (
     WINDOW,
     Appended,
@@ -21,23 +18,22 @@ from mangacache.model import (
     Version,
     checked_id,
 )
+from mangacache.sessions.deleting import delete
+from mangacache.sessions.given import attributes_given, cursors_given, removes_given, turns_given
 from mangacache.sessions.writing import DEFAULT_POLICY, Policy
 from mangacache.store.append import Append
 from mangacache.store.changes import Update
 from mangacache.store.deletion import Delete
 from mangacache.store.drafts import MAX_SUMMARY_BYTES, checked_batch, checked_text, drafted, meta_sets
 from mangacache.store.fences import checked_fence
-from mangacache.store.items import META_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from mangacache.ephemeral import Connections, Events, EventStream, Limit, RateLimits
     from mangacache.model import Attribute
     from mangacache.sessions.registry import Sessions
     from mangacache.store.effects import Draft, Stamp
-
-_MAX_ERASURES: Final = 8
 
 
 class Session:
@@ -157,7 +153,7 @@ class Session:
             Rejected: the limit is used up, or too many writes wait in this session; nothing was done.
             Conflict: the session is foreign (call `adopt`), or another customer's.
         """
-        new = NewTurn(role=role, content=content, turn_id=turn_id, attributes=_mapping(attributes))
+        new = NewTurn(role=role, content=content, turn_id=turn_id, attributes=attributes_given(attributes))
         results = await self._append((new,), after, rate_limit)
         return results[0]
 
@@ -172,13 +168,7 @@ class Session:
 
         Turns whose turn_id is stored already give their first result, and only the rest is written.
         """
-        try:
-            given = tuple(turns)
-        except TypeError as error:
-            raise Invalid(f"append_many takes several NewTurn, not {turns!r:.60}") from error
-        if wrong := _first_not(NewTurn, given):
-            raise Invalid(f"append_many takes NewTurn(role=..., content=...), not {wrong[0]!r:.60}")
-        return await self._append(given, after, rate_limit)
+        return await self._append(turns_given(turns), after, rate_limit)
 
     async def _append(
         self, turns: tuple[NewTurn, ...], after: Version | str | None, rate_limit: str | Limit | None
@@ -213,8 +203,7 @@ class Session:
         self._check()
         if type(limit) is not int:
             raise Invalid(f"`limit` is a number of turns, not {limit!r:.60}")
-        if wrong := _first_not(str | None, (before, after)):
-            raise Invalid(f"{wrong[0]!r:.60} is no cursor: pass `older` or `newer` of another page")
+        cursors_given(before, after)
         store = self._sessions.store
         now_s = self._sessions.clock.time_s()
         return await store.loader.history(
@@ -245,17 +234,8 @@ class Session:
             Conflict: META has moved on, the lock was lost, or whether the change was made is unknown.
         """
         self._check()
-        if isinstance(remove, str):
-            raise Invalid(f"`remove` takes names, and {remove!r} is one: put it into a list")
-        try:
-            removes = tuple(remove)
-        except TypeError as error:
-            raise Invalid(f"`remove` takes names, not {remove!r:.60}") from error
-        if wrong := _first_not(str, removes):
-            raise Invalid(f"`remove` takes names, and {wrong[0]!r:.60} is none")
-        if taken := META_NAMES.intersection(removes):
-            raise Invalid(f"{min(taken)!r} belongs to the table's layout and cannot be removed")
-        sets = meta_sets(_mapping(attributes), status)
+        removes = removes_given(remove)
+        sets = meta_sets(attributes_given(attributes), status)
         if both := sets.keys() & set(removes):
             raise Invalid(f"the attribute {min(both)!r} is both set and removed: choose one")
         return await self._change(
@@ -333,44 +313,3 @@ class Session:
             self.id, lambda: store.adoption.adopt(self.id, stamp=stamp), what="adopt", policy=self._policy
         )
         return cast("int", adopted)
-
-
-async def delete(sessions: Sessions, session_id: str, decision: Delete, *, policy: Policy = DEFAULT_POLICY) -> Deleted:
-    """Carry out a delete; what others wrote is erased item by item, and then the life of ours that stands there."""
-    for erasures in range(_MAX_ERASURES):
-        # A delete reads strongly, whatever is known.
-        deleted = await sessions.write(
-            session_id,
-            lambda known, _: decision.steps(known),
-            what="delete",
-            policy=policy,
-            needs_window=False,
-            long=True,
-        )
-        result = cast("Deleted", deleted)
-        if result.swept or result.existed or not (await sessions.store.loader.load(session_id)).has_others:
-            return msgspec.structs.replace(result, existed=result.existed or erasures > 0)
-        ours_is_left = await sessions.exclusive(
-            session_id, lambda: sessions.store.adoption.erase(session_id), what="erase", policy=policy
-        )  # fmt: skip
-        if not ours_is_left:
-            return Deleted(result.version, existed=True, swept=True)
-    raise Transient("this session is still being written by others: stop them, then delete it again")
-
-
-def _first_not(kind: Any, values: Iterable[object]) -> tuple[object, ...]:
-    """Return the first value that is not of a kind, in a tuple; an empty one where there is none."""
-    return next(((value,) for value in values if not isinstance(value, kind)), ())
-
-
-def _mapping(attributes: Mapping[str, Attribute] | None) -> Mapping[str, Attribute]:
-    """Return free attributes as they were given, none as an empty mapping.
-
-    Raises:
-        Invalid: something else, which may look like one.
-    """
-    if attributes is None:
-        return {}
-    if not isinstance(attributes, Mapping):
-        raise Invalid(f"attributes are a mapping of names to values, not {attributes!r:.60}")
-    return attributes

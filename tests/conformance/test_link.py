@@ -30,8 +30,9 @@ from mangacache.errors import Invalid, Transient
 from mangacache.local.process import free_port
 from mangacache.local.valkey import valkey_process
 from mangacache.redis import FindingLink, LinkLost, Moved, MultiplexedLink, RedisPyLink, Script, ScriptFailed, open_link
+from mangacache.redis.channels import Hears, Said
 from mangacache.redis.ears import EarDialer
-from mangacache.redis.subscriptions import Hears, Said, Subscriptions
+from mangacache.redis.subscriptions import Subscriptions
 from mangacache.telemetry import Telemetry
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from redis import Redis
 from mangacache import Closed, Rejected, Settings
 from mangacache.clock import SystemClock, system_random
 from mangacache.redis import subscriptions as module
+from mangacache.redis.channels import Deaf, Hears, Said
 from mangacache.redis.ears import EarDialer
-from mangacache.redis.subscriptions import Deaf, Hears, Said, Subscriptions
+from mangacache.redis.subscriptions import Subscriptions
 from mangacache.telemetry import Telemetry
 from mangacache.testing import MemoryRedis, Proxy
 

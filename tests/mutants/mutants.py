@@ -614,7 +614,7 @@ MUTANTS = (
     _mutant(
         "E",
         "a word on the loss of a subscription",
-        "redis/subscriptions.py",
+        "redis/channels.py",
         "            self.state = Deaf(why, lost=True)\n            self.tell(self.state)\n",
         "            self.state = Deaf(why, lost=True)\n",
         ("tests/conformance/test_subscriptions.py", "loss_of_the_connection and memory"),
@@ -622,7 +622,7 @@ MUTANTS = (
     _mutant(
         "E",
         "a word on what did not fit",
-        "redis/subscriptions.py",
+        "redis/channels.py",
         "            self._signals.append(Deaf(why, lost=False))\n",
         "",
         ("tests/conformance/test_subscriptions.py", "too_slowly and memory"),
