@@ -65,6 +65,7 @@ class Chat:
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
+        self._over: asyncio.Future[None] | None = None
         self._events: list[ChatEvent] = []
         self._news = asyncio.Event()
         self._ended: BaseException | None = None
@@ -82,7 +83,8 @@ class Chat:
 
     async def __aenter__(self) -> Self:
         """Connect; raises what a worker answers, or that none did until the deadline."""
-        self._opened = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._opened, self._over = loop.create_future(), loop.create_future()
         self._tasks.start(self._run(), name="keep a chat connected")
         try:
             await self._opened
@@ -203,11 +205,12 @@ class Chat:
                 future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
                 self._futures[number] = future
                 self._talk.resume(number)
-                await self._send(number)
                 try:
                     async with clock.timeout(deadline_s - clock.monotonic_s()):
+                        await self._send(number)
                         return await future
                 except TimeoutError:
+                    future.cancel()
                     raise Transient(
                         "no worker has answered by the WebSocket in time; whether it was done is unknown: "
                         "try again with the same turn_id"
@@ -220,10 +223,19 @@ class Chat:
                     if clock.monotonic_s() + wait_s >= deadline_s:
                         raise
                     self._talk.rest(number)
-                    await clock.sleep(wait_s)
+                    await self._wait(wait_s)
         finally:
             self._futures.pop(number, None)
             self._tell(self._talk.withdraw(number))
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait before something is sent again, but not beyond the end of the chat, which is raised."""
+        sleeping = self._tasks.start(self._caller.clock.sleep(seconds), name="wait before it is sent again")
+        try:
+            await asyncio.wait({sleeping, self._over or sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+        self._check()
 
     async def _send(self, number: int) -> None:
         if self._socket is None:
@@ -242,11 +254,9 @@ class Chat:
 
         Beside the listening: a worker reads nothing more from those who do not read its answers.
         """
-        sent: set[int] = set()
         with suppress(ConnectionError, RuntimeError, aiohttp.ClientError):  # the next connection sends it again
-            while left := [number for number in self._talk.unanswered() if number not in sent]:
+            while left := self._talk.unsent():
                 for number in left:
-                    sent.add(number)
                     await self._say(socket, number)
             self._socket = socket
 
@@ -260,6 +270,8 @@ class Chat:
         for future in (self._opened, *self._futures.values()):
             if future is not None and not future.done():
                 future.set_exception(error)
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
         self._news.set()
 
     # Being connected
@@ -329,7 +341,9 @@ class Chat:
             await self._talking(socket, url, ready)
             return True
         finally:
-            await socket.close()
+            with suppress(TimeoutError):  # who reads nothing does not even take the word that it ends
+                async with clock.timeout(2 * _CLOSE_WITHIN_S):
+                    await socket.close()
 
     async def _open(self, socket: aiohttp.ClientWebSocketResponse, url: str, attempts: Attempts) -> Frame | None:
         """Say which session this is for; returns what the worker says, None where it refuses for now."""
@@ -441,5 +455,9 @@ class Chat:
         with suppress(ConnectionError, aiohttp.ClientError):
             while clock.monotonic_s() - self._heard_at_s < _SILENT_BEATS * every_s:
                 await clock.sleep(every_s)
-                await socket.send_str('{"type":"ping"}')
+                with suppress(
+                    TimeoutError
+                ):  # what is said before it has not been read yet: that is no silence by itself
+                    async with clock.timeout(every_s):
+                        await socket.send_str('{"type":"ping"}')
         await socket.close()

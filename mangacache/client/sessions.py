@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import msgspec
+
 from mangacache.client.calling import Request
 from mangacache.client.values import Lock, WireAppends, WireContext, WireDeleted, WireHistory, WireUpdated, read
 from mangacache.clock import random_id
@@ -210,7 +212,7 @@ def append_body(
     """Return what is sent to append turns, each with an id.
 
     Raises:
-        Invalid: there are none.
+        Invalid: there are none, or JSON cannot say them.
     """
     said = [
         _given(
@@ -222,7 +224,12 @@ def append_body(
     if not said:
         raise Invalid("an append takes at least one turn")
     body = said[0] if len(said) == 1 else {"turns": said}
-    return _given(body, after=str(after) if after is not None else None, rate_limit=rate_limit)
+    body = _given(body, after=str(after) if after is not None else None, rate_limit=rate_limit)
+    try:
+        msgspec.json.encode(body)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Invalid(f"a turn that JSON cannot say: {error}") from error
+    return body
 
 
 def _given(body: dict[str, Any], **more: Any) -> dict[str, Any]:

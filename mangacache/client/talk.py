@@ -83,11 +83,13 @@ class Asked(msgspec.Struct):
             turns however late a try of it comes, and however many were stored meanwhile.
         turn_ids: of an append's turns; none of another message.
         rests: it was refused for now, and is not to be sent before its time.
+        sent: it was sent by the connection that stands, which has not refused it.
     """
 
     message: dict[str, Any]
     turn_ids: frozenset[str]
     rests: bool = False
+    sent: bool = False
 
 
 class Talk:
@@ -138,23 +140,30 @@ class Talk:
     def resume(self, number: int) -> None:
         """Have a message that waited sent again."""
         if (asked := self._asked.get(number)) is not None:
-            asked.rests = False
+            asked.rests = asked.sent = False
 
     def unanswered(self) -> list[int]:
         """Return which messages a new connection has to be sent, in the order in which they were said."""
         return [number for number, asked in self._asked.items() if not asked.rests]
 
+    def unsent(self) -> list[int]:
+        """Return which messages the connection that stands has yet to be sent, in the same order."""
+        return [number for number, asked in self._asked.items() if not (asked.rests or asked.sent)]
+
     def said(self, number: int) -> dict[str, Any] | None:
-        """Return a message as it is to be sent now; None where it is answered, or waits."""
+        """Return a message as it is to be sent now; None where it is answered, waits, or has been sent."""
         asked = self._asked.get(number)
-        if asked is None or asked.rests:
+        if asked is None or asked.rests or asked.sent:
             return None
+        asked.sent = True
         return {**asked.message, "id": number}
 
     # What is heard
 
     def ready(self, version: Version) -> None:
-        """Take in that a connection stands, and what its session's version is."""
+        """Take in that a connection stands, which has been sent nothing yet, and what its session's version is."""
+        for asked in self._asked.values():
+            asked.sent = False
         if self._told is None:
             self._told = version
 

@@ -375,3 +375,102 @@ async def test_chats_take_no_connections_from_calls(opened):
         await second.append(role="user", content="c")
         assert [event.number for event in await told(first, 2)] == [2, 3]
         assert [event.number for event in await told(second, 2)] == [1, 2]
+
+
+def appends_of(workers):
+    return [frame["content"] for worker in workers for frame in worker.frames if frame["type"] == "append"]
+
+
+def hold_sends(monkeypatch, kind):
+    """Have the sending of messages of a kind wait, as behind a peer that reads nothing; returns what lets it go on."""
+    send, room = aiohttp.ClientWebSocketResponse.send_str, asyncio.Event()
+
+    async def send_slowly(socket, text):
+        await send(socket, text)
+        if json.loads(text)["type"] == kind:
+            await room.wait()
+
+    monkeypatch.setattr(aiohttp.ClientWebSocketResponse, "send_str", send_slowly)
+    return room
+
+
+async def test_what_was_refused_while_a_connection_catches_up_is_sent_again_by_it(workers, opened, monkeypatch):
+    """Its pause may be over before everything else has been sent: then it is still to be sent once more."""
+
+    async def refuse(_, socket, frame, __):
+        details = {"type": "transient", "status": 503, "detail": "DynamoDB is away", "retry_after_s": 0}
+        await socket.send_json({"type": "error", "id": frame["id"], "problem": details})
+        return True
+
+    async with opened() as client, client.chat("s-1") as chat:
+        worker = next(worker for worker in workers if worker.url == chat.worker)
+        worker.on_frame = [ignore] * 2
+        appends = [asyncio.create_task(chat.append(role="user", content=content)) for content in "ab"]
+        await until(lambda: appends_of(workers) == ["a", "b"])
+        for each in workers:
+            each.frames.clear()
+            each.on_frame = [refuse]
+        room = hold_sends(monkeypatch, "append")
+        await worker.cut()
+        await until(lambda: appends_of(workers) == ["a"] and chat._talk._asked[1].rests)
+        await until(lambda: not chat._talk._asked[1].rests)
+        assert chat._socket is None
+        room.set()
+        async with asyncio.timeout(30):
+            assert [(await append).number for append in appends] == [2, 1]
+        assert appends_of(workers) == ["a", "b", "a"]
+
+
+async def test_an_append_ends_at_its_deadline_even_where_the_worker_reads_nothing(opened, monkeypatch):
+    async with opened(patience=Patience(deadline_s=0.2)) as client, client.chat("s-1") as chat:
+        hold_sends(monkeypatch, "append")
+        async with asyncio.timeout(30):
+            with pytest.raises(Transient, match="unknown"):
+                await chat.append(role="user", content="a")
+
+
+async def test_a_connection_that_reads_nothing_and_says_nothing_is_replaced(workers, opened, monkeypatch):
+    for worker in workers:
+        worker.heartbeat_s = 0.05
+        worker.on_frame = [ignore] * 100
+    hold_sends(monkeypatch, "ping")
+    async with opened() as client, client.chat("s-1") as chat:
+        await reconnected(chat, 2)
+
+
+async def test_whoever_waits_to_send_again_hears_that_the_chat_was_closed(workers, opened, clock, monkeypatch):
+    async def refuse(_, socket, frame, __):
+        details = {"type": "transient", "status": 503, "detail": "DynamoDB is away", "retry_after_s": 17}
+        await socket.send_json({"type": "error", "id": frame["id"], "problem": details})
+        return True
+
+    waits, sleep = asyncio.Event(), clock.sleep
+
+    async def wait(seconds):
+        if 17 <= seconds < 18:
+            waits.set()
+            await asyncio.get_running_loop().create_future()
+        await sleep(seconds)
+
+    monkeypatch.setattr(clock, "sleep", wait)
+    async with opened() as client:
+        async with client.chat("s-1") as chat:
+            next(worker for worker in workers if worker.url == chat.worker).on_frame = [refuse]
+            append = asyncio.create_task(chat.append(role="user", content="a"))
+            await waits.wait()
+        async with asyncio.timeout(30):
+            with pytest.raises(Closed):
+                await append
+
+
+async def test_a_turn_that_json_cannot_say_is_refused_and_the_chat_goes_on(workers, opened):
+    """Also one that waits for the next connection, which would end by it."""
+    async with opened() as client, client.chat("s-1") as chat:
+        left = next(worker for worker in workers if worker.url == chat.worker)
+        await left.leave(reconnect_after_s=3600)
+        await until(lambda: not left._open)
+        with pytest.raises(Invalid):
+            await chat.append(role="user", content="a", attributes={"x": object()})
+        with pytest.raises(Invalid):
+            await chat.append(role="user", content="\ud800")
+        assert (await chat.append(role="user", content="b")).number == 1
