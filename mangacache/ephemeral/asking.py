@@ -63,7 +63,6 @@ class Asker:
         key: str,
         arguments: Sequence[Argument],
         *,
-        more_keys: Sequence[str] = (),
         repeatable: bool = False,
     ) -> Any:
         """Run a script for a service, whose name the messages give; see `Link.run`.
@@ -76,9 +75,9 @@ class Asker:
         link = self.required(service)
         try:
             if self._telemetry is None or (tracer := self._telemetry.tracer) is None:
-                return await link.run(script, key, arguments, more_keys=more_keys, repeatable=repeatable)
+                return await link.run(script, key, arguments, repeatable=repeatable)
             with tracer.span("redis", script.name):
-                return await link.run(script, key, arguments, more_keys=more_keys, repeatable=repeatable)
+                return await link.run(script, key, arguments, repeatable=repeatable)
         except LinkLost as lost:
             raise Transient(f"{service}: Redis cannot be asked now ({lost})", retry_after_s=_RETRY_AFTER_S) from lost
         except ScriptFailed as failed:
