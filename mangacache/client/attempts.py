@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mangacache.clock import Random
 
 _MOST_DOUBLINGS: Final = 16
+_AGAIN: Final = "try again with the same arguments and turn_id"
+_LOOK: Final = "read what is there before you try again, for it may have been done"
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,21 +124,31 @@ class Attempts:
         key: whom it is about.
         repeatable: whether it may be done twice: what is unknown to have been done is tried again only then.
         now_s: the time at which the call begins.
+        deadline_s: when it ends, where it is a part of another one.
 
     Attributes:
         unsure: an attempt ended without an answer, so that the call may have been done.
         count: attempts that failed.
+        deadline_s: when it ends.
     """
 
     def __init__(
-        self, workers: Workers, *, key: str, repeatable: bool, patience: Patience, random: Random, now_s: float
+        self,
+        workers: Workers,
+        *,
+        key: str,
+        repeatable: bool,
+        patience: Patience,
+        random: Random,
+        now_s: float,
+        deadline_s: float | None = None,
     ) -> None:
         self._workers = workers
         self._key = key
         self._repeatable = repeatable
         self._patience = patience
         self._random = random
-        self._deadline_s = now_s + patience.deadline_s
+        self.deadline_s = deadline_s if deadline_s is not None else now_s + patience.deadline_s
         self._not_before_s = now_s
         self._error: MangaCacheError | None = None
         self.unsure = False
@@ -150,7 +162,7 @@ class Attempts:
         """
         url, wait_s = self._workers.choose(self._key, now_s)
         wait_s = max(wait_s, self._not_before_s - now_s, 0.0)
-        if now_s + wait_s < self._deadline_s:
+        if now_s + wait_s < self.deadline_s:
             return url, wait_s
         if self._error is not None:
             raise self._error
@@ -158,7 +170,7 @@ class Attempts:
 
     def left_s(self, now_s: float) -> float:
         """Return how long the next attempt may take."""
-        return max(0.001, min(self._patience.attempt_s, self._deadline_s - now_s))
+        return max(0.001, min(self._patience.attempt_s, self.deadline_s - now_s))
 
     def lost(self, url: str, now_s: float, *, sent: bool, why: str) -> None:
         """Take in that no answer came; `sent` says that the request may have reached the worker.
@@ -169,7 +181,8 @@ class Attempts:
         self.count += 1
         self._workers.lost(url, now_s)
         done = "whether it was done is unknown" if sent or self.unsure else "nothing was done"
-        self._error = Transient(f"{url} gave no answer ({why}); {done}: try again with the same arguments and turn_id")
+        then = _AGAIN if self._repeatable or not (sent or self.unsure) else _LOOK
+        self._error = Transient(f"{url} gave no answer ({why}); {done}: {then}")
         self.unsure = self.unsure or sent
         if sent and not self._repeatable:
             raise self._error
@@ -192,9 +205,8 @@ class Attempts:
         self.count += 1
         self._error = error
         self._workers.answered(url)
-        if isinstance(error, Transient) and self._repeatable:
-            self.unsure = True
-        elif not isinstance(error, Rejected):
+        self.unsure = self.unsure or isinstance(error, Transient)
+        if not isinstance(error, Rejected) and not (isinstance(error, Transient) and self._repeatable):
             raise error
         jitter_s = self._patience.wait_s(self.count, self._random)
         self._not_before_s = now_s + max(error.retry_after_s, 0.0) + jitter_s

@@ -95,20 +95,29 @@ class Caller:
         """The headers that say who calls."""
         return self._headers
 
-    async def call(self, request: Request) -> Answer:
-        """Return the answer to a request.
-
-        Raises:
-            MangaCacheError: what the worker answered, or that none did until the deadline.
-        """
-        attempts = Attempts(
+    def begin(self, request: Request, *, deadline_s: float | None = None) -> Attempts:
+        """Return the attempts of a request, none of which is made yet; `deadline_s` is another call's that it is of."""
+        return Attempts(
             self.workers,
             key=request.key,
             repeatable=request.repeatable,
             patience=self.patience,
             random=self.random,
             now_s=self.clock.monotonic_s(),
+            deadline_s=deadline_s,
         )
+
+    async def call(self, request: Request, attempts: Attempts | None = None) -> Answer:
+        """Return the answer to a request.
+
+        Args:
+            request: what is asked.
+            attempts: as `begin` gave them, for who asks afterwards how sure it is; one's own otherwise.
+
+        Raises:
+            MangaCacheError: what the worker answered, or that none did until the deadline.
+        """
+        attempts = attempts if attempts is not None else self.begin(request)
         while True:
             url, wait_s = attempts.next(self.clock.monotonic_s())
             if wait_s > 0:

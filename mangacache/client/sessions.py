@@ -8,7 +8,8 @@ from urllib.parse import quote
 import msgspec
 
 from mangacache.client.calling import Request
-from mangacache.client.values import Lock, WireAppends, WireContext, WireDeleted, WireHistory, WireUpdated, read
+from mangacache.client.changes import Summed, Wish, changed
+from mangacache.client.values import Lock, WireAppends, WireContext, WireDeleted, WireHistory, read
 from mangacache.clock import random_id
 from mangacache.errors import Invalid, VersionGone
 from mangacache.model import Consistency, NewTurn, Version, checked_id
@@ -118,20 +119,43 @@ class WorkerSession:
         if_version: Version | str | None = None,
         fence: int | None = None,
     ) -> Updated:
-        """Change META; see `Session.update` of the library."""
-        body: dict[str, Any] = {"attributes": dict(attributes or {}), "remove": list(remove)}
-        headers = {"If-Match": f'"{_revision(if_version)}"'} if if_version is not None else {}
-        return self._updated(
-            await self._call("PATCH", "", body=_given(body, status=status, fence=fence), headers=headers)
-        )
+        """Change META; see `Session.update` of the library.
+
+        With `if_version` a change whose answer was lost is sent again, and made once. Without, it could overwrite what
+        somebody else wrote meanwhile, and is not.
+
+        Raises:
+            Transient: the answer was lost, and META is not as asked for: whether it was changed is unknown.
+            Conflict: META has moved on; after a lost answer the message says whether that may have been this change.
+        """
+        of = Version.parse(if_version) if if_version is not None else None
+        wish = Wish(attributes=dict(attributes or {}), remove=tuple(remove), status=status, of=of)
+        body: dict[str, Any] = {"attributes": wish.attributes, "remove": wish.remove}
+        headers = {"If-Match": f'"{_revision(of)}"'} if of is not None else {}
+        body = _given(body, status=status, fence=fence)
+        return await self._changed("PATCH", "", wish, body=body, headers=headers, repeatable=of is not None)
 
     async def close(self) -> Updated:
-        """Set the status to `closed`; turns may still be appended."""
-        return self._updated(await self._call("POST", "/close"))
+        """Set the status to `closed`; turns may still be appended.
+
+        Raises:
+            Transient: the answer was lost, and the session is not closed: whether it was, and somebody has opened it
+                since, is unknown.
+        """
+        return await self._changed("POST", "/close", Wish(status="closed"), repeatable=False)
 
     async def summarise(self, text: str, *, upto: int | None = None, fence: int | None = None) -> Updated:
-        """Store a summary of the turns up to number `upto`; see `Session.summarise` of the library."""
-        return self._updated(await self._call("PUT", "/summary", body=_given({"text": text}, upto=upto, fence=fence)))
+        """Store a summary of the turns up to number `upto`; see `Session.summarise` of the library.
+
+        Where `upto` is given, a summary whose answer was lost is sent again, and stored once. Without, it would reach
+        turns by then that it says nothing of, and is not.
+
+        Raises:
+            Transient: the answer was lost: whether it was stored is unknown.
+            Conflict: a summary that reaches as far, and is another one, is stored already.
+        """
+        body, wish = _given({"text": text}, upto=upto, fence=fence), Summed(text=text, upto=upto)
+        return await self._changed("PUT", "/summary", wish, body=body, repeatable=upto is not None)
 
     async def delete(self) -> Deleted:
         """Delete the session: nothing of it is returned by any call any more; it may begin again."""
@@ -156,8 +180,18 @@ class WorkerSession:
         """Give a lock back."""
         await self._call("DELETE", "/lock", headers={"Lock-Token": lock.lock_token})
 
-    def _updated(self, answer: Answer) -> Updated:
-        updated = read(WireUpdated, answer.body).value()
+    async def _changed(
+        self,
+        method: str,
+        what: str,
+        wish: Wish | Summed,
+        *,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool,
+    ) -> Updated:
+        request = self._request(method, what, body=body, headers=headers, repeatable=repeatable)
+        updated = await changed(self._caller, request, wish, session_id=self.id, path=self._path)
         self._tokens.see(self.id, updated.version)
         return updated
 
@@ -179,20 +213,37 @@ class WorkerSession:
     ) -> Answer:
         try:
             return await self._caller.call(
-                Request(
-                    method=method,
-                    path=f"/v1/sessions/{escaped(self.id)}{what}",
-                    key=self.id,
-                    query=dict(query or {}),
-                    headers={**self._headers, **(headers or {})},
-                    body=body,
-                    again=again,
-                    repeatable=repeatable,
-                )
+                self._request(method, what, query=query, body=body, again=again, headers=headers, repeatable=repeatable)
             )
         except VersionGone:
             self._tokens.forget(self.id)
             raise
+
+    @property
+    def _path(self) -> str:
+        return f"/v1/sessions/{escaped(self.id)}"
+
+    def _request(
+        self,
+        method: str,
+        what: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        again: Any = None,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool = True,
+    ) -> Request:
+        return Request(
+            method=method,
+            path=self._path + what,
+            key=self.id,
+            query=dict(query or {}),
+            headers={**self._headers, **(headers or {})},
+            body=body,
+            again=again,
+            repeatable=repeatable,
+        )
 
 
 def escaped(name: str) -> str:
