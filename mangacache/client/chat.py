@@ -284,9 +284,12 @@ class Chat:
             url, wait_s = attempts.next(clock.monotonic_s())
             if wait_s > 0:
                 await clock.sleep(wait_s)
+            before = self.connections
             try:
                 stood = await self._connection(url, attempts)
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+                if self.connections > before:  # it stood, maybe for longer than another one may take to be found
+                    attempts = self._attempts()
                 attempts.lost(url, clock.monotonic_s(), sent=True, why=f"{type(error).__name__}: {error}")
                 continue
             if stood:

@@ -474,3 +474,23 @@ async def test_a_turn_that_json_cannot_say_is_refused_and_the_chat_goes_on(worke
         with pytest.raises(Invalid):
             await chat.append(role="user", content="\ud800")
         assert (await chat.append(role="user", content="b")).number == 1
+
+
+async def test_a_connection_that_breaks_with_an_error_long_after_it_was_made_is_made_again(opened, clock, monkeypatch):
+    """The time that it stood is none of the time in which another one is to be found."""
+    receive, breaks = aiohttp.ClientWebSocketResponse.receive, asyncio.Event()
+
+    async def receive_or_break(socket):
+        message = await receive(socket)
+        if breaks.is_set():
+            breaks.clear()
+            clock.slept.append(3600)
+            raise ConnectionResetError("the peer has gone")
+        return message
+
+    monkeypatch.setattr(aiohttp.ClientWebSocketResponse, "receive", receive_or_break)
+    async with opened() as client, client.chat("s-1") as chat:
+        breaks.set()
+        await client.session("s-1").append(role="user", content="a")
+        (event,) = await told(chat, 1)
+        assert (event.number, chat.connections) == (1, 2)
