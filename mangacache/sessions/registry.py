@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mangacache.sessions.memory import Memory
     from mangacache.settings import Settings
     from mangacache.store import Store
+    from mangacache.store.append import Since
     from mangacache.store.effects import Steps
     from mangacache.store.snapshot import Snapshot
     from mangacache.telemetry import Telemetry
@@ -83,7 +84,7 @@ class Sessions:
             recover=self._recover,
             escalate=self._escalate,
         )
-        standstill = Standstill(clock)
+        standstill = Standstill()
         self._writes = Writes(
             store,
             tier,
@@ -165,7 +166,7 @@ class Sessions:
     async def write(
         self,
         session_id: str,
-        begin: Callable[[Snapshot | None, Version | None], Steps[tuple[Any, Snapshot]]],
+        begin: Callable[[Snapshot | None, Since], Steps[tuple[Any, Snapshot]]],
         *,
         what: str,
         policy: Policy = DEFAULT_POLICY,

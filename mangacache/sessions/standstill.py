@@ -7,10 +7,7 @@ a while an append looks for its turn_id among all turns of the session.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from mangacache.clock import Clock
+from typing import Final
 
 STOOD_STILL_S: Final = 1.0
 """Who looks so much later than he meant to has not merely been kept waiting by a busy loop."""
@@ -21,12 +18,11 @@ _LATE_FOR_S: Final = 2.0
 class Standstill:
     """Knows it from a look that is not taken when it is due."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._due_s = self._late_until_s = float("-inf")
 
     def look_at(self, due_s: float) -> None:
-        """Note when the supervisor means to look next, on `clock.monotonic_s`."""
+        """Note when the supervisor means to look next, by `clock.monotonic_s`, as all times here."""
         self._due_s = due_s
 
     def looked(self, now_s: float) -> bool:
@@ -36,8 +32,6 @@ class Standstill:
             self._late_until_s = now_s + _LATE_FOR_S
         return still
 
-    @property
-    def calls_may_be_late(self) -> bool:
-        """Whether a call that begins now may have been sent before a standstill, which nobody may have noticed yet."""
-        now_s = self._clock.monotonic_s()
+    def calls_may_be_late(self, now_s: float) -> bool:
+        """Tell whether a call that begins now may have been sent before a standstill, which nobody may have noticed."""
         return self.looked(now_s) or now_s < self._late_until_s

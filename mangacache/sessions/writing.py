@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mangacache.sessions.standstill import Standstill
     from mangacache.settings import Settings
     from mangacache.store import Store
+    from mangacache.store.append import Since
     from mangacache.store.effects import Steps
     from mangacache.store.snapshot import Snapshot
     from mangacache.tasks import TaskOwner
@@ -42,6 +43,8 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
 
 
 DEFAULT_POLICY = Policy()
+_PROMPT_S: Final = 1.0
+"""Of a call that has taken longer until the session was read, another try may have been stored, and much behind it."""
 
 
 class Writes:
@@ -79,7 +82,7 @@ class Writes:
     async def write(
         self,
         session_id: str,
-        begin: Callable[[Snapshot | None, Version | None], Steps[tuple[Any, Snapshot]]],
+        begin: Callable[[Snapshot | None, Since], Steps[tuple[Any, Snapshot]]],
         *,
         what: str,
         policy: Policy,
@@ -92,7 +95,8 @@ class Writes:
 
         Args:
             session_id: whose turn it is.
-            begin: given what is known, and what was known when the call had to wait for its turn, begins the decision.
+            begin: given what is known, and who tells from where on a turn may have been stored that another try of the
+                call has stored, begins the decision.
             what: the decision in a word.
             policy: what to do where there is no room.
             needs_window: whether the decision rests on what is known; one that does not reads what it needs itself.
@@ -101,17 +105,25 @@ class Writes:
             goes_on: whether it is the answer to a message that was let in before; see `Intake.full`.
         """
         at_first = self._residents.actor(session_id)
-        waited = at_first.draining
-        queued_at = at_first.known.version if waited and at_first.known is not None else None
+        waits = at_first.draining
+        began_s = self._clock.monotonic_s()
+        known_at_first = at_first.known.version if at_first.known is not None else None
+        if self._standstill.calls_may_be_late(began_s):
+            known_at_first = Version()
         if not self._intake.enter(goes_on=goes_on):
-            known_at_first = at_first.known
-            await self._let_in(policy)
             # Who waits outside is behind whatever was stored meanwhile, of which memory may know nothing any more.
-            waited, queued_at = True, known_at_first.version if known_at_first is not None else Version()
-        if self._standstill.calls_may_be_late:
-            waited, queued_at = True, Version()
+            known_at_first = known_at_first if known_at_first is not None else Version()
+            await self._let_in(policy)
         actor = self._residents.actor(session_id)
         stored, again = False, False
+
+        def since() -> Version | None:
+            """Return what was known when the call began; where nothing was, and that is long ago, the beginning."""
+            if known_at_first is not None:
+                return known_at_first
+            if self._clock.monotonic_s() - began_s > _PROMPT_S:
+                return Version()
+            return _first_version(actor) if waits else None
 
         async def operation() -> Any:
             nonlocal stored, again
@@ -119,7 +131,6 @@ class Writes:
             sent_at_s, sent_age_s = self._clock.monotonic_s(), self._clock.age_s()
             known = None if base is not None and (base.foreign or self._window_too_old(actor)) else base
             try:
-                since = queued_at if queued_at is not None or not waited else _first_version(actor)
                 result, after = await self._store.run(session_id, begin(known, since))
             except BaseException:
                 # Whatever went wrong, what is known may be what misled the decision: read it anew next time.

@@ -7,7 +7,7 @@ harmless, so a time-out is answered by the same put again and never by the next 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import msgspec
 
@@ -30,11 +30,14 @@ from mangacache.store.items import MetaRecord, is_live, is_seal, read_meta, read
 from mangacache.store.snapshot import RESERVE, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mangacache.model import Turn
 
 MAX_COLLISIONS: Final = 512
+
+Since: TypeAlias = "Callable[[], Version | None]"
+"""Tells what was known when a call began; None where nothing was, and there was no time to store much since."""
 
 
 class Append:
@@ -59,19 +62,19 @@ class Append:
         self._before_us: set[str] = set()
         self._in_doubt = False
         self._life = 0
-        self._queued_after: Version | None = None
+        self._begun_after: Version | None = None
         self._search_after: Version | None = None
 
     def steps(
-        self, known: Snapshot | None, queued_at: Version | None = None
+        self, known: Snapshot | None, since: Since | None = None
     ) -> Steps[tuple[tuple[Appended, ...], Snapshot]]:
         """Return the results, one for each turn in order, and what is known then.
 
         Args:
             known: what the worker knows; None reads it first.
-            queued_at: the version that was known when the call began to wait for its turn, where it did. A retry is
-                promised to be found while fewer than 32 turns have been stored when it *begins*; what was stored
-                while it waited is looked through as well.
+            since: asked when the session has been read. A retry is promised to be found while fewer than 32 turns have
+                been stored when it *begins*; what was stored while it waited, or while an earlier try of the same call
+                failed, is looked through as well.
 
         Raises:
             Conflict: the session is foreign, or another customer's.
@@ -80,8 +83,6 @@ class Append:
         """
         fresh = known is None
         known = known if known is not None else (yield from self._load())
-        if queued_at is not None:
-            self._queued_after = Version(queued_at.incarnation, max(0, queued_at.number - WINDOW))
         if not fresh and self._may_be_gone(known):
             known, fresh = (yield from self._load()), True
         if self._after is not None and not known.version.covers(self._after):
@@ -89,6 +90,9 @@ class Append:
                 known = yield from self._load()
             if not known.version.covers(self._after):
                 raise VersionGone(f"the token {self._after} is newer than the source of truth ({known.version})")
+        if since is not None and (begun_at := since()) is not None:
+            self._begun_after = Version(begun_at.incarnation, max(0, begun_at.number - WINDOW))
+        self._search_after = self._first_searched  # an earlier run may have looked through less than there is now
         for _ in range(MAX_COLLISIONS):
             self._check(known)
             self._enter(known.version.incarnation)
@@ -152,7 +156,11 @@ class Append:
             self._life = incarnation
             self._found.clear()
             self._before_us.clear()
-            self._search_after = self._after if self._after is not None else self._queued_after
+            self._search_after = self._first_searched
+
+    @property
+    def _first_searched(self) -> Version | None:
+        return self._after if self._after is not None else self._begun_after
 
     def _learn(self, turns: Sequence[Turn]) -> None:
         for turn in turns:

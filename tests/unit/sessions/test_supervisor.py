@@ -217,9 +217,10 @@ async def test_beyond_the_limit_over_all_sessions_a_call_is_refused_or_waits_by_
         assert worker.cache.supervisor.state().refused == 2
 
 
-async def test_a_retry_that_waits_to_be_let_in_finds_what_was_stored_before_it_however_much_came_between(fleet):
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_retry_that_waits_to_be_let_in_finds_what_was_stored_before_it_however_much_came_between(fleet, known):
     async with fleet.worker(messages_in_flight=1) as worker, fleet.worker() as other:
-        await worker.say("the first")
+        await (worker if known else other).say("the first")
         await worker.say("0", session_id="another")
         gate = Gate()
         worker.table.before("PutItem", gate)
@@ -247,6 +248,34 @@ async def test_what_was_sent_before_a_process_stood_still_is_found_however_much_
         fleet.clock.pass_s(1)
         worker.forget()
         assert (await session.append(role="user", content="sent twice", turn_id="sent twice")).duplicate
+
+
+async def test_a_try_that_fails_is_begun_again_and_finds_what_another_worker_stored_however_much_came_between(fleet):
+    async with fleet.worker() as worker, fleet.worker() as other:
+        await worker.say("1")
+
+        async def others_are_faster():
+            await other.say("sent twice", *(f"{n}" for n in range(40)))
+            raise Transient("for the test", retry_after_s=0)
+
+        worker.table.before("PutItem", others_are_faster)
+        done = await worker.session("s").append(role="user", content="sent twice", turn_id="sent twice")
+        assert (done.number, done.duplicate) == (2, True)
+
+
+async def test_a_call_whose_read_takes_long_finds_what_another_worker_stored_meanwhile(fleet):
+    async with fleet.worker() as worker, fleet.worker() as other:
+        await other.say("1")
+        gate = Gate()
+        worker.link.before("get", gate)
+        slow = asyncio.create_task(worker.session("s").append(role="user", content="sent twice", turn_id="sent twice"))
+        await gate.reached()
+        await other.say("sent twice", *(f"{n}" for n in range(40)))
+        fleet.clock.pass_s(0.9)
+        fleet.clock.pass_s(0.9)
+        gate.opened.set()
+        done = await slow
+        assert (done.number, done.duplicate) == (2, True)
 
 
 async def test_who_has_not_stood_still_looks_through_no_more_than_the_window(fleet):

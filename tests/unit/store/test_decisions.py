@@ -273,9 +273,9 @@ def test_a_token_of_an_earlier_life_looks_through_the_whole_present_one():
 
 def test_what_was_stored_while_a_call_waited_for_its_turn_is_looked_through_as_well():
     known = session(100, last_number=90)
-    _, (look, _) = run(append("x").steps(known, Version(1, 60, 1)), (LookBack, {}), (Put, Done()))
+    _, (look, _) = run(append("x").steps(known, lambda: Version(1, 60, 1)), (LookBack, {}), (Put, Done()))
     assert (look.first, look.last) == (29, 68)
-    run(append("x").steps(known, Version(1, 100, 1)), (Put, Done()))
+    run(append("x").steps(known, lambda: Version(1, 100, 1)), (Put, Done()))
 
 
 def test_a_token_newer_than_what_is_known_is_asked_about_and_then_refused():
