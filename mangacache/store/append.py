@@ -65,9 +65,7 @@ class Append:
         self._begun_after: Version | None = None
         self._search_after: Version | None = None
 
-    def steps(
-        self, known: Snapshot | None, since: Since | None = None
-    ) -> Steps[tuple[tuple[Appended, ...], Snapshot]]:
+    def steps(self, known: Snapshot | None, since: Since | None = None) -> Steps[tuple[tuple[Appended, ...], Snapshot]]:
         """Return the results, one for each turn in order, and what is known then.
 
         Args:
