@@ -67,9 +67,9 @@ def _summary(rows):
     commits = ", ".join(sorted({row["environment"].get("commit") or "unknown" for row in rows}))
     tried, accepted = (sum(row["fences"].get(f"stale {what}", 0) for row in rows) for what in ("tried", "accepted"))
     return f"""\
-This run: {cells}{warning}; made on {first["at"][:10]} of commit {commits},
-Python {first["environment"]["python"]}, {first["environment"]["cores"]} cores that were shared with other work: the load average was {lowest:.0f} to
-{highest:.0f}. Latencies and times are those of that machine.
+This run: {cells}{warning}; made on {first["at"][:10]} of commits {commits},
+with Python {first["environment"]["python"]} on {first["environment"]["cores"]} cores that were shared with other work: the load average was {lowest:.0f} to {highest:.0f}. Latencies and times
+are those of that machine.
 
 - {operations:,} operations checked, {acknowledged:,} durable writes acknowledged
 - {lost} acknowledgements lost, {double} duplicates, {violations} violations of any promise (with 95 % confidence below
@@ -84,7 +84,7 @@ def _back(rows):
     never = len(rows) - len(times)
     late = sum(back_s > GOAL_S for back_s in times)
     said = f"{figures.percentile(times, 0.5)} s in the median, {times[-1]} s at most"
-    said += f"; {late} cells took over {GOAL_S:.0f} s"
+    said += f"; cells that took over {GOAL_S:.0f} s: {late}"
     return said + (f"; {never} did not come back" if never else "")
 
 
