@@ -53,7 +53,8 @@ sys.exit(main(["serve"]))
 @pytest.fixture
 def variables(table, shared_valkey) -> Iterator[dict[str, str]]:
     """The environment of a worker with a table of its own, and a Redis."""
-    made = table | {"REDIS_ENDPOINT": f"redis://127.0.0.1:{shared_valkey}"}
+    endpoint = f"redis://127.0.0.1:{shared_valkey}"
+    made = table | {"REDIS_ENDPOINT": endpoint, "KEY_PREFIX": f"{table['SESSION_TABLE']}:"}
     loop = LoopThread()
     try:
         loop.run(create_table(made))

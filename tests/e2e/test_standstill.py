@@ -23,7 +23,8 @@ QUESTION = {"role": "user", "content": "Is it in stock?", "turn_id": "question"}
 @pytest.fixture
 def variables(table, shared_valkey):
     """The environment of workers with a table of their own, and a Redis."""
-    made = table | {"REDIS_ENDPOINT": f"redis://127.0.0.1:{shared_valkey}"}
+    endpoint = f"redis://127.0.0.1:{shared_valkey}"
+    made = table | {"REDIS_ENDPOINT": endpoint, "KEY_PREFIX": f"{table['SESSION_TABLE']}:"}
     loop = LoopThread()
     try:
         loop.run(create_table(made))
