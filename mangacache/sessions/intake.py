@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 LEAST: Final = 128
 """The window does not shrink below it where nobody had to be refused: so many calls are no overload, however slow the
 machine."""
-FEWEST: Final = 32
+FEWEST: Final = 24
 """Nor below this in an overload: as many keep a processor at work while they wait for the services."""
 _BUSY: Final = 0.005
-_BUSY_MAY_TAKE: Final = 0.02
-"""Shares of the lag that is allowed: where the loop is later than the first, it has more to do than it can, and calls
-that take longer than the second wait for it, and not for a service."""
+"""Share of the lag that is allowed: where the loop is later, it has more to do than it can."""
+_BUSY_MAY_TAKE: Final = (0.01, 0.05)
+"""Shares of it too: in a busy loop calls that take longer, or twice as long as when it was not busy, but that between
+these two, wait for the loop and not for a service."""
 _SATURATED: Final = 0.9
 """Of the time that passes: a loop that uses more of it on its processor is busy too, however late it runs."""
 _SHRINK: Final = 0.5
-_GROW: Final = 1 / 4
+_GROW: Final = 0.4
 _LOOK_S: Final = 0.1
 """In how long the window grows by that, and the rate is smoothed by this."""
 _SMOOTHING: Final = 0.3
@@ -53,7 +54,7 @@ class Intake:
         self.left = 0
         self._left_before = 0
         self._refused_before = 0
-        self._rate_per_s = 0.0
+        self._rate_per_s = self._calm_s = 0.0
         self._clock = clock
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -162,17 +163,22 @@ class Intake:
             return
         looks = passed_s / _LOOK_S
         rate_per_s = (self.left - self._left_before) / passed_s
-        self._rate_per_s += (1 - (1 - _SMOOTHING) ** looks) * (rate_per_s - self._rate_per_s)
+        weight = 1 - (1 - _SMOOTHING) ** looks
+        self._rate_per_s += weight * (rate_per_s - self._rate_per_s)
         refuses = self.refused > self._refused_before
         self._left_before, self._refused_before = self.left, self.refused
         least = min(FEWEST, self.limit) if refuses else min(LEAST, self.window)
         # By Little's law: as fast as calls leave now, who comes in next leaves after so long.
-        takes_s = self.inside / self._rate_per_s if self._rate_per_s > 0 and self.inside > least else 0.0
-        busy = lag_s > lag_limit_s * _BUSY or used_s > passed_s * _SATURATED
-        may_take_s = lag_limit_s * (_BUSY_MAY_TAKE if busy else 1.0)
+        takes_s = self.inside / self._rate_per_s if self._rate_per_s > 0 else 0.0
+        may_take_s = lag_limit_s
+        if lag_s > lag_limit_s * _BUSY or used_s > passed_s * _SATURATED:
+            shortest_s, longest_s = (lag_limit_s * share for share in _BUSY_MAY_TAKE)
+            may_take_s = max(shortest_s, min(longest_s, 2 * self._calm_s))
+        else:
+            self._calm_s += weight * (takes_s - self._calm_s)
         if lag_s > lag_limit_s:
             self.window = max(least, int(min(self.window, max(self.inside, least)) * max(_SHRINK, lag_limit_s / lag_s)))
-        elif takes_s > may_take_s:
+        elif takes_s > may_take_s and self.inside > least:
             self.window = max(least, min(self.window, int(self._rate_per_s * may_take_s)))
         elif self.window < self.limit:
             grown = self.window * (1 + _GROW) ** looks

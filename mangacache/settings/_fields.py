@@ -330,8 +330,8 @@ class Fields:
     )
     loop_lag_limit_s: float = setting(
         1.0,
-        "How late the event loop may run before the process lets fewer calls in, down to 32 at once; calls that a busy"
-        " loop makes slow may take a 50th of it.",
+        "How late the event loop may run before the process lets fewer calls in, down to 24 at once; calls that a busy"
+        " loop makes slow may take a 100th to a 20th of it.",
         breaks="Too short: a busy moment has calls rejected; too long: in an overload every call is slow.",
         unit="seconds",
         span=(0.001, 60),

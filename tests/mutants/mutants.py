@@ -895,8 +895,8 @@ MUTANTS = (
         "A",
         "the bound on what calls may take where the loop is busy",
         "sessions/intake.py",
-        "may_take_s = lag_limit_s * (_BUSY_MAY_TAKE if busy else 1.0)",
-        "may_take_s = lag_limit_s",
+        "            may_take_s = max(shortest_s, min(longest_s, 2 * self._calm_s))\n",
+        "",
         (SUPERVISOR, "a_busy_loop"),
     ),
     _mutant(

@@ -68,9 +68,9 @@ def test_while_the_loop_lags_fewer_are_let_in_and_when_it_does_not_as_many_as_be
     _lagging(intake, ticks=20)
     assert intake.window == LEAST
     intake.inside = 0
-    _calm(intake, ticks=15)
+    _calm(intake, ticks=10)
     assert intake.window < 10_000
-    _calm(intake, ticks=15)
+    _calm(intake, ticks=10)
     assert intake.window == 10_000
 
 
@@ -100,19 +100,22 @@ def _served(intake, *, times, lag_s=0.0, used_s=0.0, refused=0):
 
 
 @pytest.mark.parametrize(
-    ("lag_s", "used_s", "refused", "window"),
+    ("lag_s", "used_s", "refused", "calm", "window"),
     [
-        (0.002, 0.05, 0, 10_000),  # slow services are no overload
-        (0.002, 0.05, 9, 10_000),
-        (0.01, 0.05, 0, LEAST),  # as many as leave in a 50th of a second would be 80
-        (0.01, 0.05, 9, 80),
-        (0.002, 0.095, 9, 80),
+        (0.002, 0.05, 0, 0, 10_000),  # slow services are no overload
+        (0.002, 0.05, 9, 0, 10_000),
+        (0.01, 0.05, 0, 0, LEAST),  # as many as leave in a 100th of a second would be 40
+        (0.01, 0.05, 9, 0, 40),
+        (0.002, 0.095, 9, 0, 40),
+        (0.002, 0.095, 9, 60, 120),  # a call took 15 ms when it was calm, and may take 30
+        (0.002, 0.095, 9, 800, 200),  # and never more than 50
     ],
 )
 def test_a_busy_loop_lets_no_more_in_than_it_can_serve_soon_and_a_slow_service_is_no_overload(
-    lag_s, used_s, refused, window
+    lag_s, used_s, refused, calm, window
 ):
     intake = Intake(10_000, clock=TurnedClock())
+    intake.inside = calm
     _served(intake, times=40)
     intake.inside = 800  # each of them takes 0.2 s
     _served(intake, times=2, lag_s=lag_s, used_s=used_s, refused=refused)
