@@ -21,13 +21,15 @@ LEAST: Final = 128
 machine."""
 FEWEST: Final = 24
 """Nor below this in an overload: as many keep a processor at work while they wait for the services."""
-_BUSY: Final = 0.005
+_BUSY: Final = 0.002
 """Share of the lag that is allowed: where the loop is later, it has more to do than it can."""
 _BUSY_MAY_TAKE: Final = (0.01, 0.05)
 """Shares of it too: in a busy loop calls that take longer, or twice as long as when it was not busy, but that between
 these two, wait for the loop and not for a service."""
 _SATURATED: Final = 0.9
-"""Of the time that passes: a loop that uses more of it on its processor is busy too, however late it runs."""
+_CALM: Final = 0.7
+"""Of the time that passes: a loop that uses more than the first of it on its processor is busy too, however late it
+runs, and what calls take in peace shows while it uses less than the second."""
 _SHRINK: Final = 0.5
 _GROW: Final = 0.4
 _LOOK_S: Final = 0.1
@@ -174,7 +176,7 @@ class Intake:
         if lag_s > lag_limit_s * _BUSY or used_s > passed_s * _SATURATED:
             shortest_s, longest_s = (lag_limit_s * share for share in _BUSY_MAY_TAKE)
             may_take_s = max(shortest_s, min(longest_s, 2 * self._calm_s))
-        else:
+        elif not refuses and used_s < passed_s * _CALM:
             self._calm_s += weight * (takes_s - self._calm_s)
         if lag_s > lag_limit_s:
             self.window = max(least, int(min(self.window, max(self.inside, least)) * max(_SHRINK, lag_limit_s / lag_s)))
