@@ -24,20 +24,24 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from mangacache.replay.conversations import Said
+    from mangacache.sessions import Session
     from mangacache.store import Transport
 
 _APPENDED_AT_ONCE = 32
 
 
 class OurBot:
-    """A bot on mangacache, by its public face."""
+    """A bot on mangacache, by its public face; where there is no room its calls wait: the load is a closed loop."""
 
     def __init__(self, cache: MangaCache) -> None:
         self._cache = cache
 
+    def _session(self, chat: Chat) -> Session:
+        return self._cache.session(chat.session_id, customer_id=chat.customer_id, when_full="wait")
+
     async def load(self, chat: Chat) -> None:
         """Store what was said before; see `Bot`."""
-        session = self._cache.session(chat.session_id, customer_id=chat.customer_id)
+        session = self._session(chat)
         for start in range(0, len(chat.said), _APPENDED_AT_ONCE):
             piece = chat.said[start : start + _APPENDED_AT_ONCE]
             done = await session.append_many([NewTurn(role=said.role, content=said.content) for said in piece])
@@ -45,7 +49,7 @@ class OurBot:
 
     async def handle(self, chat: Chat, message: Sequence[Said]) -> Seen:
         """Handle a message; see `Bot`."""
-        session = self._cache.session(chat.session_id, customer_id=chat.customer_id)
+        session = self._session(chat)
         context = await session.context(turns=TURNS_READ, at_least=chat.token)
         for said in message:
             done = await session.append(role=said.role, content=said.content)
