@@ -32,7 +32,7 @@ check: setup ## Lint, format and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-faults: setup redis faketime ## Break everything on real workers, two hours (ARGS=--resume goes on, ARGS=--short: 4 minutes)
+faults: setup redis faketime ## Break everything on real workers, an hour and a quarter (ARGS=--resume goes on, ARGS=--short: 4 minutes)
 	@$(BIN)/python tests/faults/run.py $(ARGS)
 
 suites: setup redis ## The faults' own suites, long (FAULT_OPERATIONS, FAULT_SEEDS change how long)
